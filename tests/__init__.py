@@ -1,0 +1,1 @@
+"""Tests of dbwatch, run against real servers."""
