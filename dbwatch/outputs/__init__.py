@@ -1,0 +1,1 @@
+"""Where the numbers go: metrics, logs, pages, dashboards and rules."""

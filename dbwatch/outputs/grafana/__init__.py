@@ -1,0 +1,1 @@
+"""Dashboards, alert rules and recording rules as code, generated from the catalogue."""
