@@ -1,0 +1,136 @@
+"""Runs the tests on old and new versions of what dbwatch stands on, each in its own virtual environment.
+
+Writes docs/matrix.md. Words on the command line select rows: only those that contain every word are run.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parents[1]
+REPORT = ROOT / "docs" / "matrix.md"
+SHOWN = ("sqlalchemy", "fastapi", "starlette", "prometheus-client")
+INSTALL_SECONDS, TEST_SECONDS = 900, 2400
+
+SQLALCHEMY_2_0, SQLALCHEMY_2_1 = "sqlalchemy==2.0.*", "sqlalchemy==2.1.*"
+#: The newest FastAPI of November 2025, and the newest one.
+YEAR_BACK, NEWEST = "fastapi==0.121.3", "fastapi"
+
+
+def lowest() -> tuple[str, ...]:
+    """The lower bounds of the package's own dependencies."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return tuple(requirement.replace(">=", "==") for requirement in project["dependencies"])
+
+
+ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("3.11", (SQLALCHEMY_2_1, NEWEST)),
+    ("3.11", (SQLALCHEMY_2_0, NEWEST)),
+    ("3.11", (SQLALCHEMY_2_1, YEAR_BACK)),
+    ("3.11", (SQLALCHEMY_2_0, YEAR_BACK)),
+    ("3.11", (*lowest(), YEAR_BACK)),
+    ("3.12", (SQLALCHEMY_2_1, NEWEST)),
+    ("3.12", (SQLALCHEMY_2_0, YEAR_BACK)),
+    ("3.13", (SQLALCHEMY_2_1, NEWEST)),
+    ("3.13", (SQLALCHEMY_2_0, YEAR_BACK)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One row of the report."""
+
+    python: str
+    versions: tuple[str, ...]
+    result: str
+    passed: bool
+
+    def __str__(self) -> str:
+        return f"| {' | '.join((self.python, *self.versions, self.result))} |"
+
+
+def run(python: str, requirements: tuple[str, ...], directory: Path) -> Outcome:
+    """Install into ``directory`` and run the tests there."""
+    # With pyenv, a version that is not the global one must be asked for.
+    environment = {**os.environ, "CI": "true", "PYENV_VERSION": python}
+    virtual = directory / "bin" / "python"
+    wanted = tuple(next((word for word in requirements if word.split("==")[0] == name), "") for name in SHOWN)
+    try:
+        for command in (
+            [f"python{python}", "-m", "venv", str(directory)],
+            [str(virtual), "-m", "pip", "install", "-q", "-e", f"{ROOT}[test]", *requirements],
+        ):
+            subprocess.run(command, env=environment, check=True, timeout=INSTALL_SECONDS)
+    except FileNotFoundError:
+        return Outcome(python, wanted, "this Python is not installed here", passed=False)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        return Outcome(python, wanted, f"could not be installed: {error}", passed=False)
+
+    listed = subprocess.check_output([virtual, "-m", "pip", "list", "--format=json"], text=True)
+    installed = {package["name"].lower().replace("_", "-"): package["version"] for package in json.loads(listed)}
+    full = subprocess.check_output([virtual, "-c", "import platform; print(platform.python_version())"], text=True)
+    versions = tuple(installed[name] for name in SHOWN)
+
+    results = directory / "results.xml"
+    start = time.monotonic()
+    pytest = [virtual, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={results}"]
+    try:
+        status = subprocess.run(pytest, cwd=ROOT, env=environment, check=False, timeout=TEST_SECONDS).returncode
+        suite = ElementTree.parse(results).getroot().find("testsuite")
+    except (subprocess.TimeoutExpired, FileNotFoundError) as error:
+        return Outcome(full.strip(), versions, f"did not finish: {error}", passed=False)
+    assert suite is not None
+    count = {name: int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")}
+    failed = count["failures"] + count["errors"]
+    result = f"{count['tests'] - failed - count['skipped']} | {failed} | {count['skipped']}"
+    return Outcome(full.strip(), versions, f"{result} | {time.monotonic() - start:.0f}", passed=status == 0)
+
+
+def main() -> int:
+    """Run the selected rows and write the report. Returns 1 if a row failed."""
+    words = sys.argv[1:]
+    rows = [row for row in ROWS if all(word in f"{row[0]} {' '.join(row[1])}" for word in words)]
+    outcomes = []
+    for number, (python, requirements) in enumerate(rows, 1):
+        print(f"\n--- {number} of {len(rows)}: Python {python}, {', '.join(requirements)}", flush=True)
+        directory = Path(tempfile.mkdtemp(prefix="dbwatch-matrix-"))
+        directory.chmod(0o755)  # PostgreSQL runs from there as another user.
+        try:
+            outcomes.append(run(python, requirements, directory))
+        finally:
+            shutil.rmtree(directory)
+        print(outcomes[-1], flush=True)
+    if not words:
+        REPORT.parent.mkdir(exist_ok=True)
+        REPORT.write_text(report(outcomes))
+    return 0 if all(outcome.passed for outcome in outcomes) else 1
+
+
+def report(outcomes: list[Outcome]) -> str:
+    """The page that is committed."""
+    heading = ("Python", *SHOWN, "passed", "failed", "skipped", "seconds")
+    lines = [
+        "# Versions that the tests ran on",
+        "",
+        f"Written by `.ci/long matrix` on {datetime.now(UTC):%Y-%m-%d}: the whole test suite, each row in a virtual",
+        "environment of its own, everything else at its newest version. The row with the lowest numbers has the lower",
+        "bounds of the package's own dependencies.",
+        "",
+        f"| {' | '.join(heading)} |",
+        f"|{'---|' * len(heading)}",
+        *map(str, outcomes),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
