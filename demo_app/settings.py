@@ -1,7 +1,7 @@
 """What the app takes from its environment."""
 
 import importlib.util
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,20 +17,46 @@ class SettingsError(ValueError):
     """A value that the app cannot work with; the message names it and the way out."""
 
 
-class Settings(BaseSettings):
-    """Settings of the app: each field is an environment variable of the same name in capitals.
+class PoolSettings(BaseSettings):
+    """Settings of the pools: each field is an environment variable of the same name in capitals.
 
-    The sync and the async engine each get their own pool of ``pool_size`` connections, up to ``max_overflow`` more
-    under load; a request that gets none within ``pool_timeout`` seconds fails.
+    The sync and the async engine each get a pool of ``pool_size`` connections, up to ``max_overflow`` more under load;
+    a request that gets none within ``pool_timeout`` seconds fails.
     """
 
     model_config = SettingsConfigDict(extra="ignore")
 
-    database_url: str = Field(validate_default=True, default="")
     pool_size: int = Field(default=5, ge=1)
     max_overflow: int = Field(default=10, ge=0)
     pool_timeout: float = Field(default=5.0, gt=0)
     pool_pre_ping: bool = True
+
+    @property
+    def most_connections(self) -> int:
+        """How many connections one process can have open at once, with both engines."""
+        return 2 * (self.pool_size + self.max_overflow)
+
+    @classmethod
+    def load(cls, **given: Any) -> Self:
+        """The given values, and the others from the environment.
+
+        Raises SettingsError with one sentence about the first wrong value.
+        """
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            cause = problem.get("ctx", {}).get("error")
+            if isinstance(cause, SettingsError):
+                raise cause from None
+            name = str(problem["loc"][0]).upper()
+            raise SettingsError(f"{name}={problem['input']}: {problem['msg'].lower()}.") from None
+
+
+class Settings(PoolSettings):
+    """Settings of the app: the pools and the database."""
+
+    database_url: str = Field(validate_default=True, default="")
 
     @field_validator("database_url")
     @classmethod
@@ -47,19 +73,6 @@ class Settings(BaseSettings):
     def async_url(self) -> URL:
         """The database by way of the async driver."""
         return engine_urls(self.database_url)[1]
-
-    @classmethod
-    def load(cls) -> Self:
-        """Read the environment. Raises SettingsError with one sentence about the first wrong value."""
-        try:
-            return cls()
-        except ValidationError as error:
-            problem = error.errors()[0]
-            cause = problem.get("ctx", {}).get("error")
-            if isinstance(cause, SettingsError):
-                raise cause from None
-            name = str(problem["loc"][0]).upper()
-            raise SettingsError(f"{name}={problem['input']}: {problem['msg'].lower()}.") from None
 
 
 def engine_urls(text: str) -> tuple[URL, URL]:
