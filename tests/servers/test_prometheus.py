@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import StartPrometheus
 from tests.servers.asgi import UvicornProcess
+from tests.servers.waiting import eventually
 
 RULES = """
 groups:
@@ -38,7 +39,7 @@ def test_an_app_is_scraped_and_its_samples_can_be_queried(
 
     assert server.wait_for("pears") == 6.0
     assert [alert["labels"]["alertname"] for alert in server.alerts()] == ["TooManyApples"]
-    [history] = server.query_range("apples", start, time.time(), step=0.1)
+    [history] = eventually(lambda: server.query_range("apples", start, time.time(), step=0.1))
     assert {value for _, value in history.points} == {3.0}
     with pytest.raises(TimeoutError, match=r"pears is 6.0 after 0.3 s"):
         server.wait_for("pears", lambda pears: pears > 6, timeout=0.3)
