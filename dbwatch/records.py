@@ -1,0 +1,319 @@
+"""The facts dbwatch keeps: a watched pool, a checkout with its hold, a request, and what a snapshot of a pool says.
+
+Times are ``time.perf_counter()`` readings, durations are seconds, both floats.
+"""
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from itertools import count
+from types import CodeType
+from typing import Any, Final, Literal
+from weakref import ref
+
+Outcome = Literal["ok", "timeout", "error", "cancelled"]
+#: Lines of the app's own code, innermost first: (code object, line number). Formatted only when somebody reads them.
+Site = tuple[tuple[CodeType, int], ...]
+
+#: Marks of routes in labels and reports. The parentheses keep them apart from every real path.
+UNMATCHED: Final = "(unmatched)"
+NO_REQUEST: Final = "(none)"
+OTHER: Final = "(other)"
+
+#: Seconds after which a running request (a stream, a websocket) no longer waits for its end to be counted.
+LONG_REQUEST_SECONDS: Final = 10.0
+
+#: The window of the peak gauge is 12 slots of 10 seconds, the slot being filled included.
+PEAK_SLOT_SECONDS: Final = 10.0
+PEAK_SLOTS: Final = 12
+
+_request_numbers = count(1)
+
+
+class WatchedPool:
+    """One ``sqlalchemy.pool.Pool`` object, what it is called, and what is out of it now.
+
+    An engine that was disposed of has a new pool object and, while a connection is still out, the old one as well;
+    both carry the engine's name.
+    """
+
+    __slots__ = (
+        "attributes",
+        "engine",
+        "is_async",
+        "live",
+        "name",
+        "open",
+        "peak_numbers",
+        "peaks",
+        "pool",
+        "shared",
+        "size",
+        "waiting",
+        "__weakref__",
+    )
+
+    def __init__(
+        self,
+        pool: "ref[Any]",
+        engine: "ref[Any] | None",
+        name: str,
+        *,
+        size: float,
+        is_async: bool,
+        shared: bool,
+    ) -> None:
+        self.pool = pool
+        #: The engine it belongs to, None for a pool made without one. Disposed of, the engine has another pool.
+        self.engine = engine
+        self.name = name
+        #: Checkouts above this number are overflow; infinite where the pool has no overflow.
+        self.size = size
+        #: True if the engine's driver is asynchronous, so that its waits do not hold up the event loop.
+        self.is_async = is_async
+        #: True for StaticPool and SingletonThreadPool, where several checkouts share one connection record and only
+        #: one of them is checked in: holds are ended by looking at the proxy, and nobody is accused.
+        self.shared = shared
+        #: Checkouts that are out, in the order in which they were taken (a dict serves as an ordered set).
+        self.open: dict[Checkout, None] = {}
+        #: Checkouts blocked in the queue, in the order in which they began to wait.
+        self.waiting: dict[Checkout, None] = {}
+        #: Connections opened and not yet closed, kept by the fold.
+        self.live = 0
+        #: Configuration as ``dbwatch_pool_info`` shows it.
+        self.attributes: dict[str, str] = {}
+        self.peaks = [0] * PEAK_SLOTS
+        self.peak_numbers = [-1] * PEAK_SLOTS
+
+    def note_used(self, used: int, now: float) -> None:
+        """Remember how many connections were out at ``now``; called at each checkout and each return."""
+        number = int(now // PEAK_SLOT_SECONDS)
+        slot = number % PEAK_SLOTS
+        if self.peak_numbers[slot] != number:
+            self.peaks[slot] = used
+            self.peak_numbers[slot] = number
+        elif self.peaks[slot] < used:
+            self.peaks[slot] = used
+
+    def used_peak(self, now: float) -> int:
+        """Most connections out at once in the last two minutes."""
+        oldest = int(now // PEAK_SLOT_SECONDS) - PEAK_SLOTS
+        recent = [peak for peak, number in zip(self.peaks, self.peak_numbers, strict=True) if number > oldest]
+        return max([len(self.open), *recent])
+
+
+class Checkout:
+    """One attempt to take a connection and, if it succeeded, the hold that followed.
+
+    It is made when ``Pool.connect`` is entered, so that the wait, the connect and the ping find it; it lies in the
+    connection record's ``info`` while the connection is out, where the truth about the hold is from then on.
+    """
+
+    __slots__ = (
+        "asked_at",
+        "blocked",
+        "connect",
+        "connect_started",
+        "connected",
+        "connection_id",
+        "cursor",
+        "executing",
+        "leaked",
+        "on_loop",
+        "outcome",
+        "overflow",
+        "owner",
+        "owner_watch",
+        "ping",
+        "ping_failures",
+        "pool",
+        "proxy",
+        "reclaimed",
+        "request",
+        "returned_at",
+        "running",
+        "running_since",
+        "site",
+        "statements",
+        "streaming",
+        "taken_at",
+        "wait",
+        "wait_started",
+    )
+
+    def __init__(self, pool: WatchedPool, request: "Request | None", asked_at: float) -> None:
+        self.pool = pool
+        self.request = request
+        self.asked_at = asked_at
+        self.outcome: Outcome | None = None
+        # Phases: None until they happen.
+        self.wait_started: float | None = None
+        self.wait: float | None = None
+        self.connect_started: float | None = None
+        self.connect: float | None = None
+        self.ping: float | None = None
+        self.connected = 0
+        self.ping_failures = 0
+        # The hold. For a checkout that gave up, ``taken_at`` is the moment of giving up.
+        self.taken_at: float | None = None
+        self.returned_at: float | None = None
+        self.proxy: ref[Any] | None = None
+        self.connection_id = 0
+        self.owner: ref[Any] | None = None
+        self.owner_watch: ref[Any] | None = None
+        self.site: Site = ()
+        self.overflow = False
+        self.leaked = False
+        self.reclaimed = False
+        # What ran during the hold.
+        self.statements = 0
+        self.executing = 0.0
+        self.running = 0
+        self.running_since = 0.0
+        self.cursor: object = None
+        self.streaming = False
+        self.on_loop = False
+        self.blocked = 0.0
+
+    def is_open(self) -> bool:
+        """True while the connection is out. Uses nothing but the proxy's public state, so it holds for every pool."""
+        if self.returned_at is not None or self.proxy is None:
+            return False
+        proxy = self.proxy()
+        return proxy is not None and proxy.is_valid and not proxy.is_detached
+
+    def checkout_seconds(self, now: float) -> float:
+        """Seconds from asking to having the connection, or to ``now`` (the moment of giving up) if it was never had."""
+        return (now if self.taken_at is None else self.taken_at) - self.asked_at
+
+    def hold_seconds(self, now: float) -> float:
+        """Seconds from having the connection to giving it back, or to ``now`` if it is still out."""
+        if self.taken_at is None:
+            return 0.0
+        return (now if self.returned_at is None else self.returned_at) - self.taken_at
+
+    def executing_seconds(self, now: float) -> float:
+        """Seconds of the hold in which a statement, COMMIT or ROLLBACK ran, a running one up to ``now``."""
+        return self.executing + (now - self.running_since if self.running else 0.0)
+
+
+class Request:
+    """One HTTP request or websocket connection, and what its checkouts add up to.
+
+    The totals are kept by the fold, which is the only writer; ``open`` is kept at checkout and return.
+    """
+
+    __slots__ = (
+        "app",
+        "blocked",
+        "checkout_seconds",
+        "checkouts",
+        "ended_at",
+        "events",
+        "executing",
+        "failed",
+        "held_at_end",
+        "hold_seconds",
+        "method",
+        "number",
+        "open",
+        "path",
+        "posted",
+        "response_started_at",
+        "root_path",
+        "route",
+        "scope",
+        "started_at",
+        "statements",
+        "status",
+        "thread",
+        "tried",
+        "wait",
+        "__weakref__",
+    )
+
+    def __init__(self, scope: MutableMapping[str, Any], method: str, app: Any, thread: int, started_at: float) -> None:
+        self.number = next(_request_numbers)
+        self.method = method
+        #: The template of the route, empty until it is known.
+        self.route = ""
+        # The scope is dropped at the end of the request: a spawned task pins this object through its context.
+        self.scope: MutableMapping[str, Any] | None = scope
+        self.app = app
+        self.path: str = scope.get("path", "")
+        self.root_path: str = scope.get("root_path", "")
+        self.thread = thread
+        self.started_at = started_at
+        self.ended_at: float | None = None
+        self.response_started_at: float | None = None
+        self.status: int | None = None
+        self.failed = False
+        self.open: dict[Checkout, None] = {}
+        # Set where a checkout begins: tells at the end whether the request touched a pool at all.
+        self.tried = False
+        # True once the totals are in the route's series; what comes later is added there directly.
+        self.posted = False
+        self.checkouts = 0
+        self.checkout_seconds = 0.0
+        self.hold_seconds = 0.0
+        #: Seconds that holds still open at the end of the request had lasted by then.
+        self.held_at_end = 0.0
+        self.wait = 0.0
+        self.executing = 0.0
+        self.statements = 0
+        self.blocked = 0.0
+        #: (pool name, event) of what went wrong, until the route is known.
+        self.events: list[tuple[str, str]] = []
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTotals:
+    """What a request has done with the pools so far: counts, and seconds. Open holds are included up to now."""
+
+    method: str
+    route: str
+    age_seconds: float
+    checkouts: int
+    statements: int
+    checkout_seconds: float
+    wait_seconds: float
+    hold_seconds: float
+    executing_seconds: float
+    open_connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """One connection that is out: who has it, for how long, and what it is doing."""
+
+    method: str
+    route: str
+    age_seconds: float
+    executing: bool
+    executing_seconds: float
+    statements: int
+    leaked: bool
+    overflow: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """A pool at one moment, all pool objects of the engine's name taken together.
+
+    ``size``, ``limit`` and ``idle`` come from the engine's current pool; ``used`` also counts connections that are
+    still out of a pool the engine has since disposed of. ``limit`` and ``timeout_seconds`` may be infinite.
+    """
+
+    name: str
+    used: int
+    idle: int
+    size: int
+    limit: float
+    overflow: int
+    waiters: int
+    leaked: int
+    used_peak: int
+    oldest_waiter_seconds: float
+    oldest_checkout_seconds: float
+    timeout_seconds: float
+    attributes: dict[str, str] = field(default_factory=dict)
+    holders: tuple[Holder, ...] = ()

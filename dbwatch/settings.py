@@ -1,0 +1,166 @@
+"""The options: their types, defaults, environment variables and checks. Wrong ones are refused here, and only here.
+
+A keyword given to the middleware wins over its environment variable ``DBWATCH_<NAME>``, which wins over the default.
+"""
+
+import difflib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+HEALTH_PATHS = ("/health", "/healthz", "/livez", "/readyz", "/ready")
+
+
+class ConfigurationError(ValueError):
+    """An option of dbwatch is wrong. The message names the option, the value, and what is allowed."""
+
+
+class Options(TypedDict, total=False):
+    """Keyword options of ``DBWatchMiddleware``; see :class:`Settings` for their meaning."""
+
+    enabled: bool
+    registry: "CollectorRegistry | None"
+    metrics_path: str | None
+    exclude: Iterable[str]
+    app_root: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the middleware does.
+
+    Attributes:
+        enabled: False makes the middleware hand every request straight to the app and hook nothing.
+        registry: The Prometheus registry our metrics appear in; None is prometheus_client's default registry.
+        metrics_path: Where our metrics are served unless the app answers there itself; None serves none.
+        exclude: Paths whose requests are not watched, exact, or every path below one if it ends in ``/*``. The
+            metrics path is always excluded.
+        app_root: Directory of the app's own code for call sites; empty: all code that is not installed.
+    """
+
+    enabled: bool = True
+    registry: "CollectorRegistry | None" = None
+    metrics_path: str | None = "/metrics"
+    exclude: tuple[str, ...] = HEALTH_PATHS
+    app_root: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """How one option is read and checked: ``parse`` reads the environment's text, ``check`` returns the value or
+    raises ValueError, ``allowed`` says in words what is accepted.
+    """
+
+    check: Callable[[Any], Any]
+    parse: Callable[[str], Any] | None
+    allowed: str
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError(value)
+
+
+def _boolean_text(text: str) -> bool:
+    lowered = text.strip().lower()
+    if lowered in {"1", "true", "yes", "on"}:
+        return True
+    if lowered in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError(text)
+
+
+def _registry(value: Any) -> Any:
+    if value is None or (callable(getattr(value, "register", None)) and callable(getattr(value, "collect", None))):
+        return value
+    raise ValueError(value)
+
+
+def _path(value: Any) -> str:
+    if isinstance(value, str) and value.startswith("/") and not any(c in value for c in "?# \t\n"):
+        return value
+    raise ValueError(value)
+
+
+def _optional_path(value: Any) -> str | None:
+    return None if value is None else _path(value)
+
+
+def _optional_path_text(text: str) -> str | None:
+    return None if text.strip().lower() in {"", "none", "off"} else text.strip()
+
+
+def _paths(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(value)
+    return tuple(_path(path) for path in value)
+
+
+def _paths_text(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _directory(value: Any) -> str:
+    if isinstance(value, str | os.PathLike):
+        path = os.fspath(value)
+        if isinstance(path, str) and (not path or os.path.isdir(path)):
+            return path
+    raise ValueError(value)
+
+
+_OPTIONS: dict[str, _Option] = {
+    "enabled": _Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, yes/no, on/off)"),
+    "registry": _Option(_registry, None, "a prometheus_client CollectorRegistry, or None for the default one"),
+    "metrics_path": _Option(
+        _optional_path,
+        _optional_path_text,
+        "a path that begins with '/', or None for no metrics page (in the environment: none)",
+    ),
+    "exclude": _Option(
+        _paths, _paths_text, "a list of paths that begin with '/' and may end in '/*' (in the environment: by commas)"
+    ),
+    "app_root": _Option(_directory, str.strip, "an existing directory, or an empty string for all code not installed"),
+}
+
+
+def build(options: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings from keyword options and the environment.
+
+    Raises:
+        ConfigurationError: an option is unknown, or has a value that is not allowed.
+    """
+    for name in options:
+        if name not in _OPTIONS:
+            close = difflib.get_close_matches(name, _OPTIONS, n=1)
+            hint = f"Did you mean {close[0]!r}? " if close else ""
+            raise ConfigurationError(
+                f"dbwatch has no option {name!r}. {hint}The options are: {', '.join(sorted(_OPTIONS))}."
+            )
+    values: dict[str, Any] = {}
+    for field in fields(Settings):
+        option = _OPTIONS[field.name]
+        variable = f"DBWATCH_{field.name.upper()}"
+        if field.name in options:
+            source, given = field.name, options[field.name]
+        elif option.parse is not None and variable in environment:
+            source, given = variable, environment[variable]
+            try:
+                given = option.parse(given)
+            except ValueError:
+                raise _refusal(source, environment[variable], option) from None
+        else:
+            continue
+        try:
+            values[field.name] = option.check(given)
+        except ValueError:
+            raise _refusal(source, given, option) from None
+    return Settings(**values)
+
+
+def _refusal(source: str, value: Any, option: _Option) -> ConfigurationError:
+    return ConfigurationError(f"dbwatch: {source} is {value!r}; allowed is {option.allowed}.")
