@@ -1,0 +1,62 @@
+"""Whose checkout is this? The context variables of a request and an attempt, and the evidence of a checkout's owner.
+
+The request is read from its context variable at checkout only. Afterwards the checkout record is the truth: a spawned
+task inherits the variable and outlives the request, and a listener driven by the garbage collector sees somebody
+else's.
+"""
+
+from asyncio import Task, current_task
+from asyncio.events import _get_running_loop  # exported by asyncio.events; get_running_loop() raises, which costs more
+from contextvars import ContextVar
+from typing import Any
+from weakref import ref
+
+from dbwatch.records import Checkout, Request
+
+REQUEST: ContextVar[Request | None] = ContextVar("dbwatch_request", default=None)
+#: The attempt to check out that is under way; visible inside SQLAlchemy's greenlets as well.
+ATTEMPT: ContextVar[Checkout | None] = ContextVar("dbwatch_attempt", default=None)
+
+
+class ThreadToken:
+    """Lives exactly as long as the copied context of one ``run_in_threadpool`` or ``to_thread`` call.
+
+    Threads of a pool are reused, so "the thread is still running" says nothing about the call that took the
+    connection; the context of that call does.
+    """
+
+    __slots__ = ("__weakref__",)
+
+
+_THREAD_TOKEN: ContextVar[ThreadToken | None] = ContextVar("dbwatch_thread_token", default=None)
+
+
+def owner_now() -> "ref[Any] | None":
+    """A weak reference to what runs now: the asyncio task, or, in a thread without a loop, the context's token."""
+    loop = _get_running_loop()
+    if loop is not None:
+        task = current_task(loop)
+        return None if task is None else ref(task)
+    token = _THREAD_TOKEN.get()
+    if token is None:
+        token = ThreadToken()
+        _THREAD_TOKEN.set(token)
+    return ref(token)
+
+
+def owner_is_running(owner: "ref[Any] | None") -> bool:
+    """True if the owner may still give the connection back: a task that is not done and not the one asking, or the
+    context of a thread's call that still exists.
+
+    Asked by the middleware at the end of a request, in the request's own task: that task is at its end as far as the
+    request is concerned.
+    """
+    alive = None if owner is None else owner()
+    if alive is None:
+        return False
+    if isinstance(alive, Task):
+        if alive.done():
+            return False
+        loop = _get_running_loop()
+        return loop is None or alive is not current_task(loop)
+    return True

@@ -1,0 +1,392 @@
+"""The ledger: what has happened so far, added up. Facts are posted lock-free and folded in by one writer at a time.
+
+:func:`Ledger.post` appends to a deque, which is all that a listener may do that a garbage collection can run in the
+middle of somebody's critical section. :func:`Ledger.fold` takes the facts out in order and adds them to the
+accumulators; it runs at the end of a request, before a checkout and at a scrape, so the deque cannot grow unscraped.
+prometheus_client is not touched here: its own locks are not safe against the garbage collector.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import RLock
+from time import perf_counter
+from typing import Any
+
+from dbwatch import guard
+from dbwatch.catalog import METRICS
+from dbwatch.records import LONG_REQUEST_SECONDS, NO_REQUEST, OTHER, Checkout, Request, WatchedPool
+from dbwatch.routes import route_of
+
+#: Facts that may wait before a request or a checkout stops to fold them; folding in batches halves its cost.
+BATCH = 32
+#: Pairs of method and route that get series of their own (DESIGN: bounded labels).
+ROUTE_LIMIT = 200
+
+
+class Cell:
+    """The value of one counter series."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: float = 0
+
+
+class Histogram:
+    """One histogram series: observations per bucket (not cumulative, the last one unbounded) and their sum."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Add one observation; a bucket includes its upper bound, as in Prometheus."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+
+class Accumulators:
+    """Every counter and histogram series, by metric name and label values in the catalogue's order."""
+
+    def __init__(self) -> None:
+        self.counters: dict[str, dict[tuple[str, ...], Cell]] = {}
+        self.histograms: dict[str, dict[tuple[str, ...], Histogram]] = {}
+        for metric in METRICS.values():
+            if metric.kind == "counter":
+                self.counters[metric.name] = {}
+            elif metric.kind == "histogram":
+                self.histograms[metric.name] = {}
+
+    def counter(self, name: str, *labels: str) -> Cell:
+        """The series of a counter, made at 0 when it is first asked for."""
+        family = self.counters[name]
+        cell = family.get(labels)
+        if cell is None:
+            cell = family[labels] = Cell()
+        return cell
+
+    def histogram(self, name: str, *labels: str) -> Histogram:
+        """The series of a histogram, made empty when it is first asked for."""
+        family = self.histograms[name]
+        histogram = family.get(labels)
+        if histogram is None:
+            histogram = family[labels] = Histogram(METRICS[name].buckets)
+        return histogram
+
+
+class PoolSeries:
+    """The series of one pool, bound once; making them puts every closed label combination at 0."""
+
+    def __init__(self, accumulators: Accumulators, pool: str) -> None:
+        counter, histogram = accumulators.counter, accumulators.histogram
+
+        def each(name: str) -> dict[str, Cell]:
+            return {value: counter(name, pool, value) for value in METRICS[name].values}
+
+        self.checkout = {
+            value: histogram("dbwatch_checkout_seconds", pool, value)
+            for value in METRICS["dbwatch_checkout_seconds"].values
+        }
+        self.phase = {
+            value: histogram("dbwatch_checkout_phase_seconds", pool, value)
+            for value in METRICS["dbwatch_checkout_phase_seconds"].values
+        }
+        self.hold = histogram("dbwatch_hold_seconds", pool)
+        self.activity = each("dbwatch_hold_activity_seconds_total")
+        self.opened = counter("dbwatch_connections_opened_total", pool)
+        self.connect_errors = counter("dbwatch_connect_errors_total", pool)
+        self.overflow = counter("dbwatch_overflow_checkouts_total", pool)
+        self.ping_failures = counter("dbwatch_pre_ping_failures_total", pool)
+        self.timeouts = counter("dbwatch_checkout_timeouts_total", pool)
+        self.leaks = each("dbwatch_leaks_total")
+        self.leaks_returned = counter("dbwatch_leaks_returned_total", pool)
+        self.closed = each("dbwatch_connections_closed_total")
+
+
+class RouteSeries:
+    """The series of one pair of method and route, bound once."""
+
+    def __init__(self, accumulators: Accumulators, method: str, route: str) -> None:
+        counter, histogram = accumulators.counter, accumulators.histogram
+        self.checkout = histogram("dbwatch_request_checkout_seconds", method, route)
+        self.hold = histogram("dbwatch_request_hold_seconds", method, route)
+        self.wait = counter("dbwatch_request_wait_seconds_total", method, route)
+        self.executing = counter("dbwatch_request_executing_seconds_total", method, route)
+        self.checkouts = counter("dbwatch_request_checkouts_total", method, route)
+        self.statements = counter("dbwatch_request_statements_total", method, route)
+        self.blocked = counter("dbwatch_event_loop_blocked_seconds_total", method, route)
+
+
+class Ledger:
+    """Facts in, series out."""
+
+    def __init__(self) -> None:
+        self._facts: deque[tuple[Callable[[Any], None], Any]] = deque()
+        self._lock = RLock()
+        self._folding = False
+        self._starters: list[Callable[[], None]] = []
+        self._not_started: list[Callable[[], None]] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self.accumulators = Accumulators()
+        self._pools: dict[str, PoolSeries] = {}
+        self._routes: dict[tuple[str, str], RouteSeries] = {}
+        for label in METRICS["dbwatch_label_overflow_total"].values:
+            self.accumulators.counter("dbwatch_label_overflow_total", label)
+
+    # Posting: safe anywhere, also inside a garbage collection.
+
+    def post(self, fold: Callable[[Any], None], fact: Any) -> None:
+        """Leave a fact for the next fold, which will call ``fold(fact)``."""
+        self._facts.append((fold, fact))
+
+    def pending(self) -> int:
+        """Facts not yet folded."""
+        return len(self._facts)
+
+    # Folding: one writer at a time.
+
+    def fold_if_due(self) -> None:
+        """Fold when enough facts have gathered, unless somebody else is folding; never waits."""
+        if self._not_started:
+            self._start()
+        if len(self._facts) >= BATCH and self._lock.acquire(blocking=False):
+            try:
+                self._fold()
+            finally:
+                self._lock.release()
+            self._report()
+
+    def fold(self) -> None:
+        """Fold everything posted so far, waiting for a fold under way in another thread."""
+        with self._lock:
+            self._fold()
+        self._report()
+
+    def _fold(self) -> None:
+        # The lock is reentrant and this flag stops the second entry: an application's log handler may check out a
+        # connection while we log.
+        if self._folding:
+            return
+        self._folding = True
+        try:
+            facts = self._facts
+            while facts:
+                fold, fact = facts.popleft()
+                try:
+                    fold(fact)
+                except Exception as error:  # noqa: BLE001  whatever it is, it must not reach the app
+                    guard.note("ledger.fold", error)
+        finally:
+            self._folding = False
+
+    def _report(self) -> None:
+        for site, trace in guard.drain():
+            self.accumulators.counter("dbwatch_internal_errors_total", site).value += 1
+            if trace is not None:
+                guard.report(site, trace)
+
+    def at_first_checkout(self, start: Callable[[], None]) -> None:
+        """Call ``start`` at the next checkout, and in every forked child at its first: a server may fork after the
+        app was built, and threads do not survive that.
+        """
+        self._starters.append(start)
+        self._not_started.append(start)
+
+    def _start(self) -> None:
+        while self._not_started:
+            self._not_started.pop()()
+
+    def start_anew(self) -> None:
+        """Forget everything, in a forked child: the parent goes on counting what the parent did."""
+        self._lock = RLock()
+        self._facts.clear()
+        self._folding = False
+        self._not_started = list(self._starters)
+        self._reset()
+
+    # What the facts mean. Each runs in the fold only.
+
+    def pool_series(self, pool: str) -> PoolSeries:
+        """The series of a pool; the first call puts them at 0."""
+        series = self._pools.get(pool)
+        if series is None:
+            series = self._pools[pool] = PoolSeries(self.accumulators, pool)
+        return series
+
+    def route_labels(self, request: Request | None) -> tuple[str, str]:
+        """Method and route as labels, folded into ``(other)`` past the bound."""
+        if request is None:
+            return (NO_REQUEST, NO_REQUEST)
+        labels = (request.method, route_of(request))
+        bounded = self.bound(labels)
+        if bounded is not labels:
+            self.accumulators.counter("dbwatch_label_overflow_total", "route").value += 1
+        return bounded
+
+    def bound(self, labels: tuple[str, str]) -> tuple[str, str]:
+        """The labels themselves, or ``(other)`` if they are new and the bound is reached."""
+        if labels in self._routes or len(self._routes) < ROUTE_LIMIT or labels[1] == NO_REQUEST:
+            return labels
+        return (OTHER, OTHER)
+
+    def routes(self) -> list[tuple[str, str]]:
+        """The pairs of method and route that have series."""
+        return list(self._routes)
+
+    def _route_series(self, labels: tuple[str, str]) -> RouteSeries:
+        series = self._routes.get(labels)
+        if series is None:
+            series = self._routes[labels] = RouteSeries(self.accumulators, *labels)
+        return series
+
+    def watch_pool(self, pool: WatchedPool) -> None:
+        """Fact: a pool was seen for the first time."""
+        self.pool_series(pool.name)
+
+    def forget_pool(self, pool: WatchedPool) -> None:
+        """Fact: a pool object was garbage collected; what it had open went with it, with no event of its own."""
+        if pool.live > 0:
+            self.pool_series(pool.name).closed["gc"].value += pool.live
+            pool.live = 0
+
+    def connection_opened(self, checkout: Checkout) -> None:
+        """Fact: a connection was opened for this checkout."""
+        checkout.pool.live += 1
+        self.pool_series(checkout.pool.name).opened.value += 1
+
+    def connection_closed(self, fact: tuple[WatchedPool, str]) -> None:
+        """Fact: a connection left the pool, for a reason of ``dbwatch_connections_closed_total``."""
+        pool, reason = fact
+        pool.live -= 1
+        self.pool_series(pool.name).closed[reason].value += 1
+
+    def pre_ping_failed(self, checkout: Checkout) -> None:
+        """Fact: pre-ping found the connection of this checkout dead."""
+        self.pool_series(checkout.pool.name).ping_failures.value += 1
+        self._event(checkout, "pre_ping_failure")
+
+    def attempt_ended(self, checkout: Checkout) -> None:
+        """Fact: a checkout was served or gave up."""
+        series = self.pool_series(checkout.pool.name)
+        outcome = checkout.outcome
+        assert outcome is not None
+        assert checkout.taken_at is not None
+        seconds = checkout.taken_at - checkout.asked_at
+        series.checkout[outcome].observe(seconds)
+        if checkout.wait is not None:
+            series.phase["wait"].observe(checkout.wait)
+        if checkout.connect is not None:
+            series.phase["connect"].observe(checkout.connect)
+        if checkout.ping is not None:
+            series.phase["ping"].observe(checkout.ping)
+        if checkout.overflow:
+            series.overflow.value += 1
+            self._event(checkout, "overflow")
+        if outcome == "timeout":
+            series.timeouts.value += 1
+            self._event(checkout, "timeout")
+        request = checkout.request
+        if request is not None:
+            request.checkouts += 1
+            request.checkout_seconds += seconds
+            wait = checkout.wait or 0.0
+            request.wait += wait
+            blocked = seconds if checkout.on_loop else 0.0
+            request.blocked += blocked
+            self._late(request, checkouts=1, wait=wait, blocked=blocked)
+
+    def connect_failed(self, checkout: Checkout) -> None:
+        """Fact: opening a connection for this checkout failed."""
+        self.pool_series(checkout.pool.name).connect_errors.value += 1
+
+    def hold_ended(self, checkout: Checkout) -> None:
+        """Fact: a connection was given back, thrown away, detached or reclaimed."""
+        assert checkout.taken_at is not None
+        assert checkout.returned_at is not None
+        series = self.pool_series(checkout.pool.name)
+        seconds = checkout.returned_at - checkout.taken_at
+        executing = min(checkout.executing, seconds)
+        series.hold.observe(seconds)
+        series.activity["executing"].value += executing
+        rest = "unknown" if checkout.streaming or not checkout.statements else "idle"
+        series.activity[rest].value += seconds - executing
+        if checkout.leaked:
+            series.leaks_returned.value += 1
+        elif checkout.reclaimed and not checkout.pool.shared:
+            series.leaks["gc"].value += 1
+            self._event(checkout, "leak")
+        request = checkout.request
+        if request is not None:
+            if request.ended_at is None or checkout.returned_at <= request.ended_at:
+                request.hold_seconds += seconds
+            request.executing += executing
+            request.statements += checkout.statements
+            request.blocked += checkout.blocked
+            self._late(request, executing=executing, statements=checkout.statements, blocked=checkout.blocked)
+
+    def leaked(self, checkout: Checkout) -> None:
+        """Fact: a connection is still out although its request and its owner have ended."""
+        self.pool_series(checkout.pool.name).leaks["request_end"].value += 1
+        self._event(checkout, "leak")
+
+    def request_ended(self, request: Request) -> None:
+        """Fact: a request ended that had tried at least one checkout."""
+        labels = self.route_labels(request)
+        series = self._route_series(labels)
+        series.checkout.observe(request.checkout_seconds)
+        series.hold.observe(request.hold_seconds + request.held_at_end)
+        if not request.posted:
+            self._post(labels, request)
+
+    def _post(self, labels: tuple[str, str], request: Request) -> None:
+        request.posted = True
+        series = self._route_series(labels)
+        series.wait.value += request.wait
+        series.executing.value += request.executing
+        series.checkouts.value += request.checkouts
+        series.statements.value += request.statements
+        series.blocked.value += request.blocked
+        for pool, event in request.events:
+            self._count_event(pool, labels, event)
+        request.events.clear()
+
+    def _late(
+        self,
+        request: Request,
+        *,
+        checkouts: int = 0,
+        wait: float = 0.0,
+        executing: float = 0.0,
+        statements: int = 0,
+        blocked: float = 0.0,
+    ) -> None:
+        """Count at once what belongs to a request that has been counted already, or that has run for long."""
+        if request.posted:
+            series = self._route_series(self.route_labels(request))
+            series.checkouts.value += checkouts
+            series.wait.value += wait
+            series.executing.value += executing
+            series.statements.value += statements
+            series.blocked.value += blocked
+        elif request.ended_at is None and perf_counter() - request.started_at > LONG_REQUEST_SECONDS:
+            self._post(self.route_labels(request), request)
+
+    def _event(self, checkout: Checkout, event: str) -> None:
+        request = checkout.request
+        if request is not None and not request.posted:
+            request.events.append((checkout.pool.name, event))
+        else:
+            self._count_event(checkout.pool.name, self.route_labels(request), event)
+
+    def _count_event(self, pool: str, labels: tuple[str, str], event: str) -> None:
+        self.accumulators.counter("dbwatch_route_events_total", pool, *labels, event).value += 1
+
+
+#: The ledger of this process: SQLAlchemy's classes are hooked once for the whole process.
+LEDGER = Ledger()
