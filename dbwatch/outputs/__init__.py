@@ -1,1 +1,1 @@
-"""Where the numbers go: metrics, logs, pages, dashboards and rules."""
+"""What dbwatch tells, and where: each output receives records and callables, and knows nothing of the hooks."""

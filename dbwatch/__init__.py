@@ -1,0 +1,25 @@
+"""Which requests hold the database connections, for how long, and why the pool ran out.
+
+One line watches every SQLAlchemy engine of a FastAPI or Starlette app: ``app.add_middleware(DBWatchMiddleware)``.
+"""
+
+from dbwatch.middleware import DBWatchMiddleware
+from dbwatch.records import Holder, PoolSnapshot, RequestTotals
+from dbwatch.runtime import current_request, flush, install, settle, snapshot, watch
+from dbwatch.settings import ConfigurationError
+from dbwatch.version import VERSION as __version__
+
+__all__ = [
+    "ConfigurationError",
+    "DBWatchMiddleware",
+    "Holder",
+    "PoolSnapshot",
+    "RequestTotals",
+    "__version__",
+    "current_request",
+    "flush",
+    "install",
+    "settle",
+    "snapshot",
+    "watch",
+]

@@ -1,0 +1,190 @@
+"""The ASGI middleware: where a request begins and ends, and where the metrics page is served."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from threading import get_ident
+from time import perf_counter
+from typing import Any, Unpack
+
+from dbwatch import runtime, settings
+from dbwatch.callsites import APP_CODE
+from dbwatch.context import REQUEST
+from dbwatch.guard import guarded
+from dbwatch.leaks import judge
+from dbwatch.ledger import LEDGER
+from dbwatch.outputs.prometheus import Exposition
+from dbwatch.records import Request
+from dbwatch.routes import method_label, route_of
+
+logger = logging.getLogger("dbwatch")
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: Marks a scope that a dbwatch middleware further out already watches, or whose metrics page one has served.
+_WATCHED = "dbwatch.request"
+_SERVED = "dbwatch.metrics_served"
+
+
+class DBWatchMiddleware:
+    """Watches every SQLAlchemy engine of the process and tells which requests hold its connections.
+
+    ``app.add_middleware(DBWatchMiddleware)`` is all it takes; the options, each also an environment variable
+    ``DBWATCH_<NAME>``, are those of :class:`dbwatch.settings.Settings`. Several middlewares and several apps in one
+    process share one set of hooks and counters; of nested ones the outermost watches.
+
+    Raises:
+        ConfigurationError: an option is unknown or wrong, the registry already has our names, or the multiprocess
+            directory cannot be used. Nothing is raised later.
+    """
+
+    def __init__(self, app: ASGIApp, **options: Unpack[settings.Options]) -> None:
+        self.app = app
+        self.settings = settings.build(options)
+        self._metrics_path = self.settings.metrics_path
+        self._excluded = frozenset(path for path in self.settings.exclude if not path.endswith("/*"))
+        self._excluded_below = tuple(path[:-1] for path in self.settings.exclude if path.endswith("/*"))
+        self._exposition: Exposition | None = None
+        self._path_taken_said = False
+        if self.settings.enabled:
+            APP_CODE.set_root(self.settings.app_root)
+            self._exposition = runtime.exposition(self.settings.registry)
+            runtime.install()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection. Everything but HTTP and websockets passes untouched."""
+        kind = scope["type"]
+        if self._exposition is None or (kind != "http" and kind != "websocket"):
+            await self.app(scope, receive, send)
+            return
+        path = _path_within(scope)
+        if path == self._metrics_path and kind == "http" and scope["method"] in ("GET", "HEAD"):
+            await self._serve_metrics(self._exposition, scope, receive, send)
+            return
+        if path in self._excluded or path.startswith(self._excluded_below) or _WATCHED in scope:
+            await self.app(scope, receive, send)
+            return
+        request = _begin(self.app, scope)
+        if request is None:
+            await self.app(scope, receive, send)
+            return
+        token = REQUEST.set(request)
+
+        # Not a coroutine: handing on the app's own awaitable costs nothing more.
+        def watched_send(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                _response_started(request, message)
+            return send(message)
+
+        try:
+            await self.app(scope, receive, watched_send)
+        except BaseException:
+            request.failed = True
+            raise
+        finally:
+            REQUEST.reset(token)
+            _end(request)
+
+    async def _serve_metrics(self, page: Exposition, scope: Scope, receive: Receive, send: Send) -> None:
+        """The app answers first; only a 404 that no route or endpoint produced is replaced by our page."""
+        unclaimed = False
+
+        async def answer(message: Message) -> None:
+            nonlocal unclaimed
+            if message["type"] == "http.response.start":
+                unclaimed = message["status"] == 404 and "endpoint" not in scope and "route" not in scope
+                if not unclaimed:
+                    self._say_path_taken(scope, message["status"])
+            if not unclaimed:
+                await send(message)
+
+        await self.app(scope, receive, answer)
+        if not unclaimed:
+            return
+        scope[_SERVED] = True
+        rendered = await asyncio.get_running_loop().run_in_executor(None, _render, page, _wsgi_environ(scope))
+        status, headers, body = rendered or (500, [], b"dbwatch could not render its metrics; its log says why.\n")
+        await send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    *((name.lower().encode(), value.encode()) for name, value in headers),
+                    (b"content-length", str(len(body)).encode()),
+                ],
+            }
+        )
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    def _say_path_taken(self, scope: Scope, status: int) -> None:
+        if self._path_taken_said or _SERVED in scope:
+            return
+        self._path_taken_said = True
+        logger.log(
+            logging.INFO if status < 400 else logging.WARNING,
+            "The app itself answers %s (status %d), so dbwatch does not serve its metrics there. They are in that "
+            "answer if it serves the same registry; otherwise set metrics_path to a free path, or to None.",
+            self._metrics_path,
+            status,
+        )
+
+
+@guarded("middleware.begin")
+def _begin(app: ASGIApp, scope: Scope) -> Request | None:
+    kind = scope["type"]
+    method = method_label(kind, scope.get("method", ""))
+    # Starlette sets scope["app"] before its middlewares run; around any other app, the app itself is asked for routes.
+    request = Request(scope, method, scope.get("app") or app, get_ident(), perf_counter())
+    scope[_WATCHED] = True
+    return request
+
+
+@guarded("middleware.response_started")
+def _response_started(request: Request, message: Message) -> None:
+    request.status = message["status"]
+    request.response_started_at = perf_counter()
+
+
+@guarded("middleware.end")
+def _end(request: Request) -> None:
+    """The request is over: nothing of it runs any more but what it has spawned."""
+    now = perf_counter()
+    request.ended_at = now
+    if request.tried:
+        request.route = route_of(request)
+        if request.open:
+            request.held_at_end = sum(checkout.hold_seconds(now) for checkout in list(request.open))
+            judge(request)
+        LEDGER.post(LEDGER.request_ended, request)
+    request.scope = request.app = None
+    LEDGER.fold_if_due()
+
+
+@guarded("middleware.render")
+def _render(page: Exposition, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
+    return page.render(environ)
+
+
+def _path_within(scope: Scope) -> str:
+    """The path without the server's root_path."""
+    path: str = scope.get("path", "")
+    root: str = scope.get("root_path", "")
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("/", ""):
+        return path[len(root) :]
+    return path
+
+
+def _wsgi_environ(scope: Scope) -> dict[str, Any]:
+    """What the metrics page needs to know of a request: it negotiates by Accept and Accept-Encoding."""
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", ())}
+    return {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": "/metrics",
+        "QUERY_STRING": scope.get("query_string", b"").decode("latin-1"),
+        "HTTP_ACCEPT": headers.get("accept", ""),
+        "HTTP_ACCEPT_ENCODING": headers.get("accept-encoding", ""),
+    }

@@ -1,0 +1,131 @@
+"""The process: what is installed once, and the functions that programs and tests call."""
+
+import os
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.engine import Engine
+
+from dbwatch import guard, hooks, leaks
+from dbwatch.context import REQUEST
+from dbwatch.hooks.pool import sweep
+from dbwatch.ledger import LEDGER, Accumulators
+from dbwatch.outputs import prometheus
+from dbwatch.outputs.series import Series, pool_gauges, route_connections
+from dbwatch.pools import POOLS
+from dbwatch.records import PoolSnapshot, RequestTotals
+from dbwatch.routes import route_of
+from dbwatch.version import VERSION
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+_fork_registered = False
+
+
+def install() -> None:
+    """Watch every SQLAlchemy engine of this process. For processes without a web app: workers and scripts.
+
+    The middleware does it by itself. Calling it again changes nothing. It never needs to be undone: the hooks cost
+    nothing to speak of, and listeners that are removed under traffic would raise in the app.
+    """
+    global _fork_registered
+    hooks.install()
+    if not _fork_registered:
+        _fork_registered = True
+        os.register_at_fork(after_in_child=_start_anew)
+
+
+def watch(engine: "Engine | AsyncEngine", name: str) -> None:
+    """Name an engine: its pools appear as ``pool="name"`` in metrics and reports.
+
+    Args:
+        engine: a SQLAlchemy ``Engine`` or ``AsyncEngine``.
+        name: what to call it, for example ``"primary"``. At most 20 names get series of their own.
+
+    Raises:
+        TypeError: ``engine`` is no engine.
+        ValueError: ``name`` is empty.
+    """
+    sync_engine = getattr(engine, "sync_engine", engine)
+    if not isinstance(sync_engine, Engine):
+        raise TypeError(f"dbwatch.watch() takes a SQLAlchemy Engine or AsyncEngine, not {type(engine).__name__}.")
+    if not str(name).strip():
+        raise ValueError(f"dbwatch.watch() takes a name like 'primary', not {name!r}.")
+    install()
+    POOLS.add_engine(sync_engine, name=name.strip())
+
+
+def flush() -> None:
+    """Add up everything that has happened so far. A scrape and :func:`snapshot` do it by themselves."""
+    for watched in POOLS.watched():
+        sweep(watched)
+    LEDGER.fold()
+
+
+def settle(timeout: float = 1.0) -> bool:
+    """Wait at most ``timeout`` seconds until no leak verdict is pending; True if none is. For tests and scripts.
+
+    It blocks the calling thread; in a coroutine use ``await asyncio.to_thread(dbwatch.settle, 1.0)``.
+    """
+    return leaks.settle(timeout)
+
+
+def snapshot() -> tuple[PoolSnapshot, ...]:
+    """Every pool of this process now, with who holds its connections."""
+    flush()
+    return POOLS.snapshot()
+
+
+def current_request() -> RequestTotals | None:
+    """What the request that runs now has done with the pools so far; None outside a watched request."""
+    request = REQUEST.get()
+    if request is None:
+        return None
+    LEDGER.fold()
+    now = perf_counter()
+    out = list(request.open)
+    return RequestTotals(
+        method=request.method,
+        route=route_of(request),
+        age_seconds=now - request.started_at,
+        checkouts=request.checkouts,
+        statements=request.statements + sum(checkout.statements for checkout in out),
+        checkout_seconds=request.checkout_seconds,
+        wait_seconds=request.wait,
+        hold_seconds=request.hold_seconds + sum(checkout.hold_seconds(now) for checkout in out),
+        executing_seconds=request.executing + sum(checkout.executing_seconds(now) for checkout in out),
+        open_connections=len(out),
+    )
+
+
+def _accumulators() -> Accumulators:
+    flush()
+    return LEDGER.accumulators
+
+
+def _gauges() -> dict[str, Series]:
+    snapshots = POOLS.snapshot()
+    gauges = pool_gauges(snapshots)
+    gauges["dbwatch_route_connections"] = route_connections(snapshots, LEDGER.routes(), LEDGER.bound)
+    gauges["dbwatch_build_info"] = {(VERSION,): 1}
+    return gauges
+
+
+def exposition(registry: Any) -> prometheus.Exposition:
+    """The metrics page for a registry; registers our collector there.
+
+    Raises:
+        ConfigurationError: the registry has our names already, or the multiprocess directory cannot be used.
+    """
+    page = prometheus.Exposition(registry, prometheus.Source(_accumulators, _gauges))
+    LEDGER.at_first_checkout(page.start)
+    return page
+
+
+def _start_anew() -> None:
+    guard.forget()
+    LEDGER.start_anew()
+    leaks.start_anew()
+    POOLS.start_anew()
+    prometheus.start_anew()
