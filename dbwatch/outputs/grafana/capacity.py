@@ -105,7 +105,7 @@ def _internal_errors(options: RuleOptions) -> Alert:
         f"{events(errors, '15m')} > 0",
         "dbwatch failed inside; the application was not affected.",
         "{{ $labels.job }} on {{ $labels.instance }}: "
-        '{{ $value | printf "%.0f" }} errors at {{ $labels.site }} in the last 15 minutes.',
+        'errors at {{ $labels.site }} in the last 15 minutes: {{ $value | printf "%.0f" }}.',
         ("job", "instance", "site"),
     )
 

@@ -19,7 +19,6 @@ from dbwatch.outputs.grafana.expressions import (
 from dbwatch.outputs.grafana.frame import ALERT_NAMES, DashboardOptions, build, selected
 from dbwatch.outputs.grafana.layout import Section
 from dbwatch.outputs.grafana.panels import (
-    BLUE,
     GREEN,
     GREY,
     ORANGE,
@@ -34,7 +33,7 @@ from dbwatch.outputs.grafana.panels import (
     time_series,
     values_table,
 )
-from dbwatch.outputs.grafana.promql import POOL_LABELS, events, increase, max_by, rate, sum_by
+from dbwatch.outputs.grafana.promql import POOL_LABELS, events, increase, max_by, quantile, rate, sum_by
 from dbwatch.outputs.grafana.verdict import verdict
 
 
@@ -57,7 +56,7 @@ def _red() -> Section:
                 "Checkouts by outcome",
                 "Good: all ok. If not: timeout is a full queue, error is a connection that could not be opened, "
                 "cancelled is a caller that went away; look at 'Failures by reason'.",
-                "suffix: /s",
+                "suffix:/s",
                 Query(sum_by(("outcome",), rate(CHECKOUTS)), "{{outcome}}"),
                 colors={"ok": GREEN, "timeout": RED, "error": ORANGE, "cancelled": GREY},
                 stacked=True,
@@ -68,7 +67,12 @@ def _red() -> Section:
                 "By pool; the dashed line is the objective of 99.9 %. Good: above the line. If not, the pool "
                 "dashboard's 'Where checkout time goes' tells queue, connect and ping apart.",
                 "percentunit",
-                Query(f"{sum_by(('pool',), rate(FAST))} / ({sum_by(('pool',), rate(CHECKOUTS))} > 0)", "{{pool}}"),
+                Query(
+                    f"{sum_by(('pool',), rate(FAST))} / ({sum_by(('pool',), rate(CHECKOUTS))} > 0)",
+                    "{{pool}}",
+                    Style(fill=0),
+                ),
+                smallest=None,
                 largest=1,
                 line_at=0.999,
                 size=(12, 8),
@@ -79,12 +83,10 @@ def _red() -> Section:
                 "the worst instance close to the others. If not, look at 'Pools by instance' for the one that "
                 "differs.",
                 "s",
-                Query(f"histogram_quantile(0.5, {sum_by(('le',), rate(BUCKETS))})", "p50", Style(GREEN)),
-                Query(
-                    f"histogram_quantile(0.95, {sum_by(('le',), rate(BUCKETS))})", "p95", Style(ORANGE), exemplar=True
-                ),
-                Query(f"histogram_quantile(0.99, {sum_by(('le',), rate(BUCKETS))})", "p99", Style(RED)),
-                Query(f"max({P95_BY_INSTANCE} >= 0)", "p95, worst instance", Style(PURPLE, dashed=True)),
+                Query(quantile(0.5, BUCKETS, ()), "p50", Style(GREEN)),
+                Query(quantile(0.95, BUCKETS, ()), "p95", Style(ORANGE), exemplar=True),
+                Query(quantile(0.99, BUCKETS, ()), "p99", Style(RED)),
+                Query(f"max({P95_BY_INSTANCE})", "p95, worst instance", Style(PURPLE, dashed=True)),
                 size=(12, 8),
             ),
             distribution(
@@ -119,8 +121,12 @@ def _use() -> Section:
                 "that moves is healthy. If the oldest waiter grows, nobody gives connections back: look at 'Oldest "
                 "checkout' on the pool dashboard.",
                 "short",
-                Query(sum_by(("pool",), WAITERS), "waiters, {{pool}}", Style(BLUE, fill=20)),
-                Query(max_by(("pool",), OLDEST_WAITER), "oldest, {{pool}}", Style(ORANGE, fill=0, right_axis_unit="s")),
+                Query(sum_by(("pool",), WAITERS), "waiters, {{pool}}", Style(fill=20)),
+                Query(
+                    max_by(("pool",), OLDEST_WAITER),
+                    "oldest, {{pool}}",
+                    Style(dashed=True, fill=0, right_axis_unit="s"),
+                ),
                 size=(12, 8),
             ),
             time_series(
@@ -136,7 +142,6 @@ def _use() -> Section:
                 ),
                 Query(f"sum({increase(selected('dbwatch_leaks_total'))})", "leaks", Style(PURPLE)),
                 bars=True,
-                stacked=True,
                 size=(24, 6),
             ),
             values_table(
@@ -181,8 +186,13 @@ def _wrong(options: DashboardOptions) -> Section:
                 "Good: no rows (or the rules are not loaded: then 'Firing alerts' stays 0 as well). If not, the name "
                 "links to the runbook.",
                 (
-                    Column("Alert", label="alertname", link=links.runbook_url("${__value.raw}", options.runbooks_url)),
-                    Column("Severity", label="severity"),
+                    Column(
+                        "Alert",
+                        label="alertname",
+                        width=250,
+                        link=links.runbook_url("${__value.raw}", options.runbooks_url),
+                    ),
+                    Column("Severity", label="severity", width=90),
                     Column("Job", label="job"),
                     Column("Instance", label="instance"),
                     Column("Pool", label="pool"),
@@ -190,9 +200,11 @@ def _wrong(options: DashboardOptions) -> Section:
                         "Firing",
                         "max by (alertname, severity, job, instance, pool) "
                         f'(ALERTS{{alertname=~"{ALERT_NAMES}",alertstate="firing",job=~"$job|",pool=~"$pool|"}})',
+                        hidden=True,
                     ),
                 ),
                 sort_by="Severity",
+                ascending=True,
                 no_value="No alert is firing",
                 size=(12, 7),
             ),
@@ -201,11 +213,11 @@ def _wrong(options: DashboardOptions) -> Section:
                 "Mistakes proven at run time since the processes started. Good: no rows. If not, the application's "
                 "log has the code lines, the cause and the fix of each.",
                 (
-                    Column("Finding", label="finding"),
-                    Column("Pool", label="pool"),
-                    Column("Method", label="method"),
+                    Column("Finding", label="finding", width=170),
+                    Column("Pool", label="pool", width=120),
+                    Column("Method", label="method", width=80),
                     Column("Route", label="route"),
-                    Column("Times", sum_by(("finding", "pool", "method", "route"), FINDINGS)),
+                    Column("Times", sum_by(("finding", "pool", "method", "route"), FINDINGS), width=80),
                 ),
                 sort_by="Times",
                 no_value="No finding",

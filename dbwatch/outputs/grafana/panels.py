@@ -46,6 +46,7 @@ class Style:
             values["custom.pointSize"] = 5
         if self.unstacked:
             values["custom.stacking"] = {"mode": "none", "group": "A"}
+            values["custom.lineWidth"] = 2
         if self.right_axis_unit:
             values["custom.axisPlacement"] = "right"
             values["unit"] = self.right_axis_unit
@@ -99,20 +100,22 @@ def time_series(
     colors: Mapping[str, str] | None = None,
     stacked: bool = False,
     bars: bool = False,
+    smallest: float | None = 0,
     largest: float | None = None,
     line_at: float | None = None,
     legend_values: bool = False,
     size: tuple[int, int],
 ) -> Placed:
-    """Values over time. ``colors`` maps a series' name to its colour, ``line_at`` draws a dashed threshold line.
+    """Values over time. Bars are always stacked. ``colors`` maps a series' name to its colour, ``line_at`` draws a
+    dashed threshold line.
 
-    ``legend_values`` puts the legend beside the graph as a table with the last and the largest value.
+    ``legend_values`` puts the legend beside the graph as a table with the largest value.
     """
     panel = _begin(timeseries.Panel(), title, description, unit)
     legend = common.VizLegendOptions().show_legend(True)
     if legend_values:
         legend.display_mode(common_models.LegendDisplayMode.TABLE).placement(common_models.LegendPlacement.RIGHT)
-        legend.calcs(["lastNotNull", "max"]).sort_by("Max").sort_desc(True)
+        legend.calcs(["max"]).sort_by("Max").sort_desc(True)
     else:
         legend.display_mode(common_models.LegendDisplayMode.LIST).placement(common_models.LegendPlacement.BOTTOM)
     panel.legend(legend)
@@ -121,9 +124,12 @@ def time_series(
     )
     panel.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC))
     panel.draw_style(common_models.GraphDrawStyle.BARS if bars else common_models.GraphDrawStyle.LINE)
-    panel.fill_opacity(60 if bars else 40 if stacked else 8).line_width(0 if bars else 1.5)
-    panel.show_points(common_models.VisibilityMode.NEVER).min(0).axis_soft_min(0)
-    if stacked:
+    # A stack has no lines: that of a series at 0 would lie on top of the others.
+    panel.fill_opacity(60 if bars or stacked else 0 if legend_values else 8).line_width(0 if bars or stacked else 1.5)
+    panel.show_points(common_models.VisibilityMode.NEVER)
+    if smallest is not None:
+        panel.min(smallest)
+    if stacked or bars:
         panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
     if largest is not None:
         panel.max(largest)
@@ -185,6 +191,7 @@ def ranking(
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     panel.text(common.VizTextDisplayOptions().title_size(12).value_size(13))
     panel.with_target(_target(0, query).instant()).no_value("none")
+    panel.sizing(common_models.BarGaugeSizing.MANUAL).min_viz_height(16).max_viz_height(36)
     return Placed(panel, *size)
 
 
@@ -216,6 +223,7 @@ class Column:
     names: Mapping[str, tuple[str, str]] | None = None
     link: str = ""
     width: int | None = None
+    hidden: bool = False
 
     def properties(self) -> list[models.DynamicConfigValue]:
         """The field overrides that draw it so."""
@@ -240,10 +248,11 @@ def values_table(
     columns: Sequence[Column],
     *,
     sort_by: str,
+    ascending: bool = False,
     no_value: str = "-",
     size: tuple[int, int],
 ) -> Placed:
-    """The values of now, one row for each combination of the label columns; the largest of ``sort_by`` first."""
+    """The values of now, one row for each combination of the label columns; sorted by a column."""
     panel = _begin(table.Panel(), title, description, "short").no_value(no_value).thresholds(thresholds())
     queries = [column for column in columns if column.expr]
     renames = {column.label: column.name for column in columns if column.label}
@@ -251,15 +260,22 @@ def values_table(
         target = _target(index, Query(column.expr)).instant().format(prometheus_models.PromQueryFormat.TABLE)
         panel.with_target(target)
         renames["Value" if len(queries) == 1 else f"Value #{chr(ord('A') + index)}"] = column.name
+    hidden = {"Time": True} | {
+        key: True for key, name in renames.items() if name in {c.name for c in columns if c.hidden}
+    }
     order = {key: [column.name for column in columns].index(name) for key, name in renames.items()}
     panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     panel.with_transformation(
         models.DataTransformerConfig(
             id_val="organize",
-            options={"renameByName": renames, "indexByName": order, "includeByName": dict.fromkeys(renames, True)},
+            options={"renameByName": renames, "indexByName": order, "excludeByName": hidden},
         )
     )
-    panel.sort_by([common.TableSortByFieldState().display_name(sort_by).desc(True)])
+    panel.with_transformation(
+        models.DataTransformerConfig(
+            id_val="sortBy", options={"fields": {}, "sort": [{"field": sort_by, "desc": not ascending}]}
+        )
+    )
     for column in columns:
         if properties := column.properties():
             panel.override_by_name(column.name, properties)

@@ -119,7 +119,7 @@ def _connections() -> Section:
                 Query(
                     f"sum({selected('dbwatch_pool_size')})", "size", Style(GREY, dashed=True, fill=0, unstacked=True)
                 ),
-                Query(f"sum({LIMIT}) < +Inf", "limit", Style(RED, dashed=True, fill=0, unstacked=True)),
+                Query(f"sum({LIMIT} < +Inf)", "limit", Style(RED, dashed=True, fill=0, unstacked=True)),
                 stacked=True,
                 size=(16, 9),
             ),
@@ -132,12 +132,12 @@ def _connections() -> Section:
                 Query(
                     sum_by(("pool",), increase(selected("dbwatch_overflow_checkouts_total"))),
                     "overflow checkouts, {{pool}}",
-                    Style(fill=30, right_axis_unit="short"),
+                    Style(dashed=True, fill=0, right_axis_unit="short"),
                 ),
                 Query(
                     sum_by(("pool",), selected("dbwatch_pool_overflow_connections")),
                     "overflow, {{pool}}",
-                    Style(ORANGE),
+                    Style(fill=20),
                 ),
                 size=(8, 9),
             ),
@@ -167,9 +167,9 @@ def _holds() -> Section:
                 "From having a connection to giving it back. Good: milliseconds, and p99 close to p95. If p99 is far "
                 "above, a few requests hold very long: 'Hold p95 by route' on the routes dashboard names them.",
                 "s",
-                Query(f"histogram_quantile(0.5, {sum_by(('le',), rate(HOLDS))})", "p50", Style(GREEN)),
-                Query(f"histogram_quantile(0.95, {sum_by(('le',), rate(HOLDS))})", "p95", Style(ORANGE), exemplar=True),
-                Query(f"histogram_quantile(0.99, {sum_by(('le',), rate(HOLDS))})", "p99", Style(RED)),
+                Query(quantile(0.5, HOLDS, ()), "p50", Style(GREEN)),
+                Query(quantile(0.95, HOLDS, ()), "p95", Style(ORANGE), exemplar=True),
+                Query(quantile(0.99, HOLDS, ()), "p99", Style(RED)),
                 size=(12, 8),
             ),
             time_series(
@@ -222,13 +222,15 @@ def _churn() -> Section:
         (
             time_series(
                 "Opened and closed, by reason",
-                "In the window behind each point; overflow closes on return, recycle for age, pre_ping a dead one, "
-                "invalidated after an error. Good: opening stops after start. If overflow dominates, raise "
-                "pool_size; if pre_ping or invalidated, something cuts idle connections or the database restarted.",
+                "In the window behind each point, opened upwards, closed downwards; overflow closes on return, "
+                "recycle for age, pre_ping a dead one, invalidated after an error. Good: opening stops after start. "
+                "If overflow dominates, raise pool_size; if pre_ping or invalidated, something cuts idle connections "
+                "or the database restarted.",
                 "short",
                 Query(f"sum({increase(OPENED)})", "opened", Style(GREEN)),
-                Query(f"{sum_by(('reason',), closed)} > 0", "closed: {{reason}}"),
+                Query(f"-({sum_by(('reason',), closed)} > 0)", "closed: {{reason}}"),
                 bars=True,
+                smallest=None,
                 size=(12, 8),
             ),
             time_series(
@@ -280,18 +282,19 @@ def _configuration() -> Section:
                 (
                     Column("Pool", label="pool"),
                     Column("Instance", label="instance"),
-                    Column("Class", label="pool_class"),
+                    Column("Job", label="job"),
+                    Column("Class", label="pool_class", width=190),
                     Column("Driver", label="driver"),
                     Column("Dialect", label="dialect"),
                     Column("Server", label="server"),
                     Column("Pre-ping", label="pre_ping"),
-                    Column("Recycle", label="recycle"),
+                    Column("Recycle", label="recycle", unit="none", names={"-1": ("never", "")}),
                     Column("Size", _with_info(selected("dbwatch_pool_size"), one_info)),
                     Column("Limit", _with_info(LIMIT, one_info), names={"Infinity": ("unlimited", "")}),
                     Column("Timeout", _with_info(selected("dbwatch_pool_timeout_seconds"), one_info), unit="s"),
                 ),
                 sort_by="Limit",
-                size=(16, 8),
+                size=(24, 7),
             ),
             time_series(
                 "Connections the fleet may open, by server",
@@ -300,13 +303,18 @@ def _configuration() -> Section:
                 "line. If above, one more deployment can lock everybody out: lower the limits or put PgBouncer in "
                 "between.",
                 "short",
-                Query(f"sum by (server) ({LIMIT} {with_server}) < +Inf", "limits, {{server}}"),
+                Query(f"sum by (server) (({LIMIT} < +Inf) {with_server})", "limits, {{server}}"),
+                Query(
+                    f"count by (server) (({LIMIT} == +Inf) {with_server})",
+                    "unlimited pools, {{server}}",
+                    Style(ORANGE, dashed=True, fill=0),
+                ),
                 Query(
                     "max by (server) (pg_settings_max_connections - pg_settings_superuser_reserved_connections)",
                     "server allows, {{server}}",
                     Style(RED, dashed=True, fill=0),
                 ),
-                size=(8, 8),
+                size=(24, 7),
             ),
         ),
     )

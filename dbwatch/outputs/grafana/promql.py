@@ -100,5 +100,5 @@ def max_by(labels: Iterable[str], expression: str) -> str:
 
 
 def quantile(q: float, buckets: str, labels: Iterable[str], window: str = "$__rate_interval") -> str:
-    """Quantile of a histogram, one for each combination of these labels."""
-    return f"histogram_quantile({q}, sum by ({', '.join((*labels, 'le'))}) (rate({buckets}[{window}])))"
+    """Quantile of a histogram, one for each combination of these labels; nothing (instead of NaN) without traffic."""
+    return f"(histogram_quantile({q}, sum by ({', '.join((*labels, 'le'))}) (rate({buckets}[{window}]))) >= 0)"

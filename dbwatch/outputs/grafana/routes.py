@@ -130,7 +130,7 @@ def _waits() -> Section:
                 "routes are slow alike, the pool is short or somebody else holds it: see 'Connection-seconds by "
                 "route'. If one, it checks out more than once.",
                 "s",
-                Query(_largest(f"({quantile(0.95, CHECKOUT_BUCKETS, ROUTE)} >= 0)"), NAME),
+                Query(_largest(quantile(0.95, CHECKOUT_BUCKETS, ROUTE)), NAME),
                 legend_values=True,
                 size=(12, 9),
             ),
@@ -140,7 +140,7 @@ def _waits() -> Section:
                 "seconds, look at the same route under 'Share of hold without a statement': high means idle, low "
                 "means slow SQL.",
                 "s",
-                Query(_largest(f"({quantile(0.95, HOLD_BUCKETS, ROUTE)} >= 0)"), NAME),
+                Query(_largest(quantile(0.95, HOLD_BUCKETS, ROUTE)), NAME),
                 legend_values=True,
                 size=(12, 9),
             ),
@@ -238,7 +238,6 @@ def _mistakes() -> Section:
                 "short",
                 Query(f"{sum_by(('finding',), events(FINDINGS))} > 0", "{{finding}}"),
                 bars=True,
-                stacked=True,
                 size=(12, 8),
             ),
             time_series(
@@ -253,11 +252,11 @@ def _mistakes() -> Section:
                 "Findings by route",
                 "Since the processes started. Good: no rows. If not, the finding's page explains cause and fix.",
                 (
-                    Column("Finding", label="finding"),
+                    Column("Finding", label="finding", width=170),
                     Column("Route", label="route"),
                     Column("Method", label="method", width=80),
                     Column("Pool", label="pool"),
-                    Column("Times", sum_by(("finding", *ROUTE, "pool"), FINDINGS)),
+                    Column("Times", sum_by(("finding", *ROUTE, "pool"), FINDINGS), width=80),
                 ),
                 sort_by="Times",
                 no_value="No finding",

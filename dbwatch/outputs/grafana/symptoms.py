@@ -49,7 +49,7 @@ def _timeouts(options: RuleOptions) -> Alert:
         "warning",
         f"{increase(timeouts, '15m')} > 0",
         "A request failed because no database connection was available.",
-        f'{WHERE}: {{{{ $value | printf "%.0f" }}}} checkouts timed out in the last 15 minutes.',
+        f'{WHERE}: checkouts timed out in the last 15 minutes: {{{{ $value | printf "%.0f" }}}}.',
         POOL_LABELS,
         keep="15m",
     )

@@ -52,7 +52,7 @@ def verdict() -> Section:
                 "Failed checkouts",
                 "Requests that got no connection: timed out in the queue, or the connection could not be opened. "
                 "Good: 0. If not, look at 'Failures by reason'.",
-                "suffix: /s",
+                "suffix:/s",
                 Query(f"sum({rate(FAILED)})", "failed"),
                 thresholds((0.000001, RED)),
                 decimals=2,
@@ -67,17 +67,17 @@ def verdict() -> Section:
                 no_value="no traffic",
             ),
             single_value(
-                "Checkout p95, worst instance",
+                "Worst checkout p95",
                 "95 of 100 checkouts were faster, on the instance where that took longest. Good: below 100 ms. If "
                 "not, compare instances in 'Pools by instance': one bad instance is a local cause, all of them is "
                 "the database or the load.",
                 "s",
-                Query(f"max({P95_BY_INSTANCE} >= 0)", "p95"),
+                Query(f"max({P95_BY_INSTANCE})", "p95"),
                 thresholds((0.1, ORANGE), (1, RED)),
                 no_value="no traffic",
             ),
             single_value(
-                "Oldest waiter, share of timeout",
+                "Oldest wait / timeout",
                 "How close the checkout that has waited longest is to its pool_timeout. Good: near 0 %. At 100 % it "
                 "fails. If not, look at 'Used share of the limit' and at the pool dashboard.",
                 "percentunit",
@@ -85,7 +85,7 @@ def verdict() -> Section:
                 thresholds((0.1, ORANGE), (0.5, RED)),
             ),
             single_value(
-                "Used, worst instance",
+                "Most used pool",
                 "Connections checked out as share of the limit, on the fullest instance. Good: anything, as long as "
                 "nobody waits; a busy pool is not a broken one. If high and 'Waiting now' is not 0, look at 'Pools "
                 "by instance'.",
@@ -109,7 +109,7 @@ def verdict() -> Section:
                 thresholds((1, RED)),
             ),
             single_value(
-                "Event loop blocked, worst instance",
+                "Event loop blocked",
                 "Share of the time in which a synchronous engine held up an event loop (summed over the workers of "
                 "the instance). Good: 0 %. If not, 'Event loop blocked by route' on the routes dashboard names the "
                 "route.",
