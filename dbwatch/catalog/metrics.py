@@ -1,4 +1,4 @@
-"""Every metric of dbwatch, once: name, kind, unit, labels, buckets, help, OpenTelemetry name.
+"""Every metric, once: name, kind, unit, labels, buckets, help, OpenTelemetry name.
 
 Data only. The accumulators, the Prometheus and OpenTelemetry outputs, the dashboards, the alert rules and the
 reference pages are all derived from this table, so a name that is not here does not exist.
@@ -107,7 +107,8 @@ _METRICS = (
         "dbwatch_pool_used_peak_connections",
         "gauge",
         "connections",
-        "Most connections checked out at once in the last two minutes, taken at each checkout (over several workers: an upper bound).",
+        "Most connections checked out at once in the last two minutes, taken at each checkout "
+        "(over several workers: an upper bound).",
         ("pool",),
         otel="dbwatch.pool.used.peak",
     ),
@@ -161,7 +162,8 @@ _METRICS = (
         "dbwatch_checkout_phase_seconds",
         "histogram",
         "seconds",
-        "Parts of the checkout time, each observed only when it happened: wait (blocked in the pool's queue), connect (opening a new connection), ping (pre-ping).",
+        "Parts of the checkout time, each observed only when it happened: wait (blocked in the pool's queue), "
+        "connect (opening a new connection), ping (pre-ping).",
         ("pool", "phase"),
         CHECKOUT_PHASES,
         CHECKOUT_BUCKETS,
@@ -181,7 +183,8 @@ _METRICS = (
         "dbwatch_hold_activity_seconds_total",
         "counter",
         "seconds",
-        "Hold time by activity: executing (a statement, COMMIT or ROLLBACK was running), idle (none was), unknown (rows were streamed, or no statement was seen, as with COPY or a raw cursor).",
+        "Hold time by activity: executing (a statement, COMMIT or ROLLBACK was running), idle (none was), "
+        "unknown (rows were streamed, or no statement was seen, as with COPY or a raw cursor).",
         ("pool", "activity"),
         HOLD_ACTIVITIES,
         otel="dbwatch.hold.activity",
@@ -230,7 +233,8 @@ _METRICS = (
         "dbwatch_leaks_total",
         "counter",
         "connections",
-        "Leaks, each counted once: request_end (still out when its request had ended) or gc (reclaimed by the garbage collector).",
+        "Leaks, each counted once: request_end (still out when its request had ended) "
+        "or gc (reclaimed by the garbage collector).",
         ("pool", "kind"),
         LEAK_KINDS,
         otel="dbwatch.leaks",
@@ -326,7 +330,8 @@ _METRICS = (
         "dbwatch_event_loop_blocked_seconds_total",
         "counter",
         "seconds",
-        "Time in which a synchronous engine held up the event loop: statements, COMMIT, ROLLBACK and checkouts on the loop's thread.",
+        "Time in which a synchronous engine held up the event loop: statements, COMMIT, ROLLBACK and checkouts "
+        "on the loop's thread.",
         ("method", "route"),
         otel="dbwatch.event_loop.blocked",
     ),
