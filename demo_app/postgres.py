@@ -274,4 +274,4 @@ def _is_ready(data: Path, pid: int) -> bool:
 
 def _last_lines(output: bytes) -> str:
     lines = [line.strip() for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
-    return " | ".join(lines[-3:])
+    return " | ".join(lines[-6:])

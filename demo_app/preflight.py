@@ -16,7 +16,7 @@ def free_port(host: str, port: int) -> int:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise _bad_host(host, error.strerror.lower()) from None
+        raise _bad_host(host, (error.strerror or str(error)).lower()) from None
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

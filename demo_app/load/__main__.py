@@ -46,13 +46,14 @@ def main(
     start = time.monotonic()
     runner.start(users, spawn_rate=users)
     while not stop.wait(_until_next(start, status_every, duration)):
-        seconds = time.monotonic() - start
-        click.echo(_status(seconds, runner, tally))
-        if duration is not None and seconds >= duration:
+        if duration is not None and time.monotonic() - start >= duration:
             break
+        click.echo(_status(time.monotonic() - start, runner, tally))
     runner.quit()
+    seconds = time.monotonic() - start
+    click.echo(_status(seconds, runner, tally))
     if report is not None:
-        tally.report(environment.stats, time.monotonic() - start).save(report)
+        tally.report(environment.stats, seconds).save(report)
 
 
 def _until_next(start: float, every: float, duration: float | None) -> float:
