@@ -1,10 +1,10 @@
 """What a user of the shop does."""
 
 import random
+from functools import cached_property
 from typing import Any, ClassVar
 from uuid import uuid4
 
-import gevent
 from locust import FastHttpUser, task
 from locust.exception import RescheduleTask
 
@@ -15,7 +15,7 @@ _chance = random.Random()  # noqa: S311
 
 
 class Shopper(FastHttpUser):
-    """Browses, orders, changes its mind and mistypes; every task is one request, to the sync or the async endpoint.
+    """Browses, orders, changes its mind and mistypes; a task is one request, to the sync or the async endpoint.
 
     A user changes only what it has created, so it knows how each request must be answered and what each costs.
     """
@@ -26,19 +26,21 @@ class Shopper(FastHttpUser):
     requests_per_second: ClassVar[float] = 1.0
 
     def on_start(self) -> None:
-        """Learn what there is to buy, and register as a customer; try until the shop answers."""
+        """Begin with nothing."""
         self.customers: list[int] = []
         self.pending: list[int] = []
         self.cancelled: list[int] = []
         self.new_products: list[int] = []
-        while True:
-            try:
-                self.products = [item["id"] for item in self._send("GET", "/products", query="?limit=100")["items"]]
-                self.customer = self._create_customer()
-            except RescheduleTask:
-                gevent.sleep(self.wait_time())
-            else:
-                return
+
+    @cached_property
+    def products(self) -> list[int]:
+        """What there is to buy, asked for once."""
+        return [item["id"] for item in self._send("GET", "/products", query="?limit=100")["items"]]
+
+    @cached_property
+    def customer(self) -> int:
+        """The customer as whom this user is registered, on its first need."""
+        return self._create_customer()
 
     def wait_time(self) -> float:
         """Seconds between two requests: exponential, as with people who do not know of each other."""
