@@ -107,6 +107,31 @@ def _shows_checkouts(metrics: str) -> bool:
     return False
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_metrics_count_by_route_exactly_the_checkouts_that_the_traffic_caused(
+    temporary: Path, tmp_path: Path, workers: str
+) -> None:
+    demo = start(temporary, tmp_path / "log", "--no-load", "--workers", workers)
+    url = shop_url(demo)
+    path = tmp_path / "report.json"
+    traffic = [*COMMAND[:2], "demo_app.load", url, "--duration", "5", "--rate", "60", "--report", str(path)]
+    subprocess.run(traffic, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    report = LoadReport.read(path)
+    caused = {(route.method, route.route): route.checkouts for route in report.routes if route.checkouts}
+    # Another worker than the one that answers may be a second late.
+    eventually(lambda: _checkouts_by_route(httpx.get(f"{url}/metrics", trust_env=False).text) == caused, timeout=15)
+    assert demo.stop() == 0
+
+
+def _checkouts_by_route(metrics: str) -> dict[tuple[str, str], float]:
+    return {
+        (sample.labels["method"], sample.labels["route"]): sample.value
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+        if sample.name == "dbwatch_request_checkouts_total"
+    }
+
+
 def test_the_demo_ends_by_itself_after_its_duration(temporary: Path, tmp_path: Path) -> None:
     demo = start(temporary, tmp_path / "log", "--duration", "3", "--users", "2", "--rate", "20")
     eventually(lambda: not demo.running, timeout=60)
