@@ -4,19 +4,21 @@ One line watches every SQLAlchemy engine of a FastAPI or Starlette app: ``app.ad
 """
 
 from dbwatch.middleware import DBWatchMiddleware
-from dbwatch.records import Holder, PoolSnapshot, RequestTotals
-from dbwatch.runtime import current_request, flush, install, settle, snapshot, watch
+from dbwatch.records import Finding, Holder, PoolSnapshot, RequestTotals
+from dbwatch.runtime import current_request, findings, flush, install, settle, snapshot, watch
 from dbwatch.settings import ConfigurationError
-from dbwatch.version import VERSION as __version__
+from dbwatch.version import __version__
 
 __all__ = [
     "ConfigurationError",
     "DBWatchMiddleware",
+    "Finding",
     "Holder",
     "PoolSnapshot",
     "RequestTotals",
     "__version__",
     "current_request",
+    "findings",
     "flush",
     "install",
     "settle",

@@ -60,3 +60,34 @@ def owner_is_running(owner: "ref[Any] | None") -> bool:
         loop = _get_running_loop()
         return loop is None or alive is not current_task(loop)
     return True
+
+
+def waits_for(holder: "ref[Any] | None", other: "ref[Any] | None") -> bool:
+    """True if ``holder`` will not go on before ``other`` is done, as far as that can be proven.
+
+    The same task, or the same call in a thread, does one thing at a time. A call in a thread that has ended has left
+    its connection with the request itself, which waits. A task waits for another if it awaits it, directly or through
+    ``gather``, ``wait`` or a task group; a task that it has merely spawned it does not wait for.
+    """
+    first = None if holder is None else holder()
+    second = None if other is None else other()
+    if first is None or first is second:
+        return True
+    if isinstance(first, Task):
+        return first.done() or not isinstance(second, Task) or _awaits(first, second)
+    return False
+
+
+def _awaits(task: "Task[Any]", other: "Task[Any]") -> bool:
+    waiter = getattr(task, "_fut_waiter", None)  # private, but of C tasks and Python tasks alike (3.11 to 3.14)
+    if waiter is other or other in getattr(waiter, "_children", ()):
+        return True
+    coroutine: Any = task.get_coro()
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None)
+        if frame is not None and frame.f_globals.get("__name__") in ("asyncio.taskgroups", "asyncio.tasks"):
+            group = frame.f_locals.get("self")
+            if other in getattr(group, "_tasks", ()) or other in frame.f_locals.get("fs", ()):
+                return True
+        coroutine = getattr(coroutine, "cr_await", None)
+    return False

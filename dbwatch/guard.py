@@ -35,7 +35,7 @@ def guarded(site: str) -> Callable[[Callable[P, R]], Callable[P, R | None]]:
         def guard(*args: P.args, **kwargs: P.kwargs) -> R | None:
             try:
                 return function(*args, **kwargs)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  the one place that must catch all
                 note(site, error)
                 return None
 

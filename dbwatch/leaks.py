@@ -10,6 +10,7 @@ from asyncio import Task
 from asyncio.events import _get_running_loop
 from weakref import ref
 
+from dbwatch import judgement
 from dbwatch.context import owner_is_running
 from dbwatch.ledger import LEDGER
 from dbwatch.records import Checkout, Request
@@ -58,7 +59,9 @@ def start_anew() -> None:
 def _accuse(checkout: Checkout) -> None:
     if not checkout.leaked:
         checkout.leaked = True
-        LEDGER.post(LEDGER.leaked, checkout)
+        if checkout.request is not None:
+            checkout.request.notable = True
+        LEDGER.post(judgement.leaked, checkout)
 
 
 def _defer(checkout: Checkout) -> None:
@@ -73,10 +76,14 @@ def _defer(checkout: Checkout) -> None:
         # May run inside a garbage collection: the fold passes the verdict.
         LEDGER.post(_verdict, checkout)
 
+    def done(owner: object) -> None:
+        ended(owner)
+        LEDGER.try_fold()
+
     checkout.owner_watch = ref(owner, ended)
     # A task of another loop may not be touched from here; its weak reference has to do.
     if isinstance(owner, Task) and owner.get_loop() is _get_running_loop():
-        owner.add_done_callback(ended)
+        owner.add_done_callback(done)
 
 
 def _verdict(checkout: Checkout) -> None:

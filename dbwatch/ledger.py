@@ -128,6 +128,7 @@ class Ledger:
         self._facts: deque[tuple[Callable[[Any], None], Any]] = deque()
         self._lock = RLock()
         self._folding = False
+        self._after_fold: deque[tuple[Callable[[Any], object], Any]] = deque()
         self._starters: list[Callable[[], None]] = []
         self._not_started: list[Callable[[], None]] = []
         self._reset()
@@ -155,7 +156,12 @@ class Ledger:
         """Fold when enough facts have gathered, unless somebody else is folding; never waits."""
         if self._not_started:
             self._start()
-        if len(self._facts) >= BATCH and self._lock.acquire(blocking=False):
+        if len(self._facts) >= BATCH:
+            self.try_fold()
+
+    def try_fold(self) -> None:
+        """Fold everything posted so far, unless somebody else is folding; never waits."""
+        if self._lock.acquire(blocking=False):
             try:
                 self._fold()
             finally:
@@ -190,6 +196,16 @@ class Ledger:
             self.accumulators.counter("dbwatch_internal_errors_total", site).value += 1
             if trace is not None:
                 guard.report(site, trace)
+        while self._after_fold:
+            call, subject = self._after_fold.popleft()
+            call(subject)
+
+    def after_fold(self, call: Callable[[Any], object], subject: Any) -> None:
+        """Have ``call(subject)`` made once the fold is over and its lock free: for what writes logs or calls the app.
+
+        ``call`` must not raise.
+        """
+        self._after_fold.append((call, subject))
 
     def at_first_checkout(self, start: Callable[[], None]) -> None:
         """Call ``start`` at the next checkout, and in every forked child at its first: a server may fork after the
@@ -206,6 +222,7 @@ class Ledger:
         """Forget everything, in a forked child: the parent goes on counting what the parent did."""
         self._lock = RLock()
         self._facts.clear()
+        self._after_fold.clear()
         self._folding = False
         self._not_started = list(self._starters)
         self._reset()

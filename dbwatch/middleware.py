@@ -7,15 +7,19 @@ from threading import get_ident
 from time import perf_counter
 from typing import Any, Unpack
 
+from sqlalchemy.exc import InvalidRequestError
+
 from dbwatch import runtime, settings
-from dbwatch.callsites import APP_CODE
 from dbwatch.context import REQUEST
 from dbwatch.guard import guarded
+from dbwatch.judgement import refused_concurrency, request_ended
 from dbwatch.leaks import judge
 from dbwatch.ledger import LEDGER
+from dbwatch.outputs.logs import log_slow_request
 from dbwatch.outputs.prometheus import Exposition
 from dbwatch.records import Request
 from dbwatch.routes import method_label, route_of
+from dbwatch.settings import Settings
 
 logger = logging.getLogger("dbwatch")
 
@@ -51,14 +55,13 @@ class DBWatchMiddleware:
         self._exposition: Exposition | None = None
         self._path_taken_said = False
         if self.settings.enabled:
-            APP_CODE.set_root(self.settings.app_root)
             self._exposition = runtime.exposition(self.settings.registry)
-            runtime.install()
+            runtime.configure(self.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection. Everything but HTTP and websockets passes untouched."""
         kind = scope["type"]
-        if self._exposition is None or (kind != "http" and kind != "websocket"):
+        if self._exposition is None or kind not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
         path = _path_within(scope)
@@ -77,17 +80,17 @@ class DBWatchMiddleware:
         # Not a coroutine: handing on the app's own awaitable costs nothing more.
         def watched_send(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                _response_started(request, message)
+                _response_started(request, message, self.settings)
             return send(message)
 
         try:
             await self.app(scope, receive, watched_send)
-        except BaseException:
-            request.failed = True
+        except BaseException as error:
+            _failed(request, error)
             raise
         finally:
             REQUEST.reset(token)
-            _end(request)
+            _end(request, self.settings)
 
     async def _serve_metrics(self, page: Exposition, scope: Scope, receive: Receive, send: Send) -> None:
         """The app answers first; only a 404 that no route or endpoint produced is replaced by our page."""
@@ -144,24 +147,61 @@ def _begin(app: ASGIApp, scope: Scope) -> Request | None:
 
 
 @guarded("middleware.response_started")
-def _response_started(request: Request, message: Message) -> None:
+def _response_started(request: Request, message: Message, chosen: Settings) -> None:
     request.status = message["status"]
     request.response_started_at = perf_counter()
+    if chosen.server_timing:
+        so_far = runtime.totals(request)
+        value = (
+            f"db-wait;dur={so_far.wait_seconds * 1e3:.1f}, db-hold;dur={so_far.hold_seconds * 1e3:.1f}, "
+            f"db-executing;dur={so_far.executing_seconds * 1e3:.1f}, db-statements;desc={so_far.statements}"
+        )
+        # A new list: the app may keep its own for other responses.
+        message["headers"] = [*message.get("headers", ()), (b"server-timing", value.encode())]
+
+
+@guarded("middleware.failed")
+def _failed(request: Request, error: BaseException) -> None:
+    request.failed = True
+    if isinstance(error, InvalidRequestError):
+        refused_concurrency(request, error)
 
 
 @guarded("middleware.end")
-def _end(request: Request) -> None:
+def _end(request: Request, chosen: Settings) -> None:
     """The request is over: nothing of it runs any more but what it has spawned."""
     now = perf_counter()
     request.ended_at = now
-    if request.tried:
+    if request.tried or request.evidence:
         request.route = route_of(request)
         if request.open:
             request.held_at_end = sum(checkout.hold_seconds(now) for checkout in list(request.open))
             judge(request)
-        LEDGER.post(LEDGER.request_ended, request)
+        LEDGER.post(request_ended, request)
+    slow = chosen.slow_request_seconds
+    if slow is not None and now - request.started_at >= slow:
+        _say_slow(request, now)
     request.scope = request.app = None
-    LEDGER.fold_if_due()
+    if request.notable:
+        LEDGER.try_fold()
+    else:
+        LEDGER.fold_if_due()
+
+
+def _say_slow(request: Request, now: float) -> None:
+    spent = runtime.totals(request)
+    log_slow_request(
+        request.method,
+        spent.route,
+        now - request.started_at,
+        {
+            "wait_seconds": spent.wait_seconds,
+            "hold_seconds": spent.hold_seconds,
+            "executing_seconds": spent.executing_seconds,
+            "checkouts": spent.checkouts,
+            "statements": spent.statements,
+        },
+    )
 
 
 @guarded("middleware.render")

@@ -16,9 +16,11 @@ from weakref import ref
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import NullPool, Pool, SingletonThreadPool, StaticPool
 
+from dbwatch.callsites import describe
 from dbwatch.ledger import LEDGER, Ledger
 from dbwatch.records import OTHER, Checkout, Holder, PoolSnapshot, WatchedPool
 from dbwatch.routes import route_of
+from dbwatch.sqltext import shortened
 
 #: Names of pools that get series of their own.
 POOL_LIMIT = 20
@@ -336,4 +338,6 @@ def _holder(checkout: Checkout, now: float) -> Holder:
         statements=checkout.statements,
         leaked=checkout.leaked,
         overflow=checkout.overflow,
+        lines=describe(checkout.site),
+        last_statement=shortened(checkout.last_statement),
     )

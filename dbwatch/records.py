@@ -110,14 +110,17 @@ class Checkout:
 
     __slots__ = (
         "asked_at",
+        "autocommit",
         "blocked",
         "connect",
         "connect_started",
         "connected",
         "connection_id",
-        "cursor",
         "executing",
+        "idle_reported",
+        "last_statement",
         "leaked",
+        "lost",
         "on_loop",
         "outcome",
         "overflow",
@@ -130,14 +133,21 @@ class Checkout:
         "reclaimed",
         "request",
         "returned_at",
+        "rolled_back",
         "running",
         "running_since",
+        "running_what",
+        "savepoints",
+        "session",
         "site",
         "statements",
         "streaming",
         "taken_at",
+        "user",
         "wait",
         "wait_started",
+        "write_site",
+        "writes",
     )
 
     def __init__(self, pool: WatchedPool, request: "Request | None", asked_at: float) -> None:
@@ -169,10 +179,27 @@ class Checkout:
         self.executing = 0.0
         self.running = 0
         self.running_since = 0.0
-        self.cursor: object = None
+        #: The cursor or connection of what runs, by which a dialect's override is told from what it overrides.
+        self.running_what: object = None
         self.streaming = False
         self.on_loop = False
         self.blocked = 0.0
+        self.last_statement = ""
+        self.idle_reported = False
+        # What the transaction changed: statements that changed rows since it began, where the first of them stands,
+        # how many there were at each savepoint, how many a ROLLBACK undid that may turn out to be nobody's wish, and
+        # how many were lost for want of a commit.
+        self.writes = 0
+        self.write_site: Site = ()
+        self.savepoints: dict[str, int] | None = None
+        self.rolled_back = 0
+        self.lost = 0
+        #: The last request that used a connection nobody's request took.
+        self.user: ref[Request] | None = None
+        #: Identity of the ORM session that began a transaction here, 0 for Core.
+        self.session = 0
+        #: True if the driver commits by itself; None until a write asked.
+        self.autocommit: bool | None = None
 
     def is_open(self) -> bool:
         """True while the connection is out. Uses nothing but the proxy's public state, so it holds for every pool."""
@@ -205,19 +232,23 @@ class Request:
     __slots__ = (
         "app",
         "blocked",
+        "blocked_at",
         "checkout_seconds",
         "checkouts",
         "ended_at",
         "events",
+        "evidence",
         "executing",
         "failed",
         "held_at_end",
         "hold_seconds",
         "method",
+        "notable",
         "number",
         "open",
         "path",
         "posted",
+        "repeated",
         "response_started_at",
         "root_path",
         "route",
@@ -263,6 +294,55 @@ class Request:
         self.blocked = 0.0
         #: (pool name, event) of what went wrong, until the route is known.
         self.events: list[tuple[str, str]] = []
+        #: What the hooks have proven against this request, by finding and code line; judged at its end.
+        self.evidence: dict[tuple[str, Site], Evidence] | None = None
+        #: True if something is to be told at the end of the request and not with the next batch.
+        self.notable = False
+        #: Where the event loop was first blocked: pool and lines.
+        self.blocked_at: tuple[str, Site] | None = None
+        #: Runs of each SELECT in quick succession: count and time of the last.
+        self.repeated: dict[str, tuple[int, float]] | None = None
+
+
+class Evidence:
+    """One proven mistake of a request, how often it was seen, and the numbers that go with it."""
+
+    __slots__ = ("count", "detail", "numbers", "pool", "site")
+
+    def __init__(self, pool: str, site: Site, detail: str, numbers: dict[str, float]) -> None:
+        self.pool = pool
+        self.site = site
+        #: The specific part of the message.
+        self.detail = detail
+        self.numbers = numbers
+        self.count = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One proven fact.
+
+    Attributes:
+        finding: its name in the catalogue.
+        at: when, in seconds since the epoch.
+        pool: name of the pool.
+        method: HTTP method, ``WS`` for websockets, ``(none)`` outside a request.
+        route: template of the route.
+        request: number of the request in this process, 0 outside a request.
+        lines: lines of the app's own code, innermost first, each ``file:line function``.
+        message: what happened here, in a sentence with its numbers.
+        numbers: the numbers of the message by name, seconds where the name says so.
+    """
+
+    finding: str
+    at: float
+    pool: str
+    method: str
+    route: str
+    request: int
+    lines: tuple[str, ...]
+    message: str
+    numbers: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +373,8 @@ class Holder:
     statements: int
     leaked: bool
     overflow: bool
+    lines: tuple[str, ...] = ()
+    last_statement: str = ""
 
 
 @dataclass(frozen=True, slots=True)

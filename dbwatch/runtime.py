@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Engine
 
-from dbwatch import guard, hooks, leaks
+from dbwatch import guard, hooks, judgement, leaks
+from dbwatch.callsites import APP_CODE
 from dbwatch.context import REQUEST
+from dbwatch.findings import FOUND
 from dbwatch.hooks.pool import sweep
 from dbwatch.ledger import LEDGER, Accumulators
 from dbwatch.outputs import prometheus
+from dbwatch.outputs.logs import FINDING_LOG
 from dbwatch.outputs.series import Series, pool_gauges, route_connections
 from dbwatch.pools import POOLS
-from dbwatch.records import PoolSnapshot, RequestTotals
+from dbwatch.records import Finding, PoolSnapshot, Request, RequestTotals
 from dbwatch.routes import route_of
-from dbwatch.version import VERSION
+from dbwatch.settings import THRESHOLDS, Settings
+from dbwatch.version import __version__
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -31,9 +35,19 @@ def install() -> None:
     """
     global _fork_registered
     hooks.install()
+    FOUND.subscribe(FINDING_LOG.write)
     if not _fork_registered:
         _fork_registered = True
         os.register_at_fork(after_in_child=_start_anew)
+
+
+def configure(settings: Settings) -> None:
+    """Install, and use the process-wide options of some settings from now on."""
+    THRESHOLDS.take(settings)
+    APP_CODE.set_root(settings.app_root)
+    if settings.on_finding is not None:
+        FOUND.subscribe(settings.on_finding)
+    install()
 
 
 def watch(engine: "Engine | AsyncEngine", name: str) -> None:
@@ -60,7 +74,14 @@ def flush() -> None:
     """Add up everything that has happened so far. A scrape and :func:`snapshot` do it by themselves."""
     for watched in POOLS.watched():
         sweep(watched)
+        LEDGER.post(judgement.judge_open, watched)
     LEDGER.fold()
+
+
+def findings() -> tuple[Finding, ...]:
+    """The last findings of this process, oldest first, at most 500."""
+    flush()
+    return FOUND.recent()
 
 
 def settle(timeout: float = 1.0) -> bool:
@@ -82,7 +103,12 @@ def current_request() -> RequestTotals | None:
     request = REQUEST.get()
     if request is None:
         return None
-    LEDGER.fold()
+    return totals(request)
+
+
+def totals(request: Request) -> RequestTotals:
+    """What a request adds up to, holds still open included up to now."""
+    LEDGER.try_fold()
     now = perf_counter()
     out = list(request.open)
     return RequestTotals(
@@ -108,7 +134,7 @@ def _gauges() -> dict[str, Series]:
     snapshots = POOLS.snapshot()
     gauges = pool_gauges(snapshots)
     gauges["dbwatch_route_connections"] = route_connections(snapshots, LEDGER.routes(), LEDGER.bound)
-    gauges["dbwatch_build_info"] = {(VERSION,): 1}
+    gauges["dbwatch_build_info"] = {(__version__,): 1}
     return gauges
 
 
@@ -127,5 +153,7 @@ def _start_anew() -> None:
     guard.forget()
     LEDGER.start_anew()
     leaks.start_anew()
+    FOUND.clear()
+    FINDING_LOG.forget()
     POOLS.start_anew()
     prometheus.start_anew()

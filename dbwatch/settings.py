@@ -4,6 +4,7 @@ A keyword given to the middleware wins over its environment variable ``DBWATCH_<
 """
 
 import difflib
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+
+    from dbwatch.records import Finding
 
 HEALTH_PATHS = ("/health", "/healthz", "/livez", "/readyz", "/ready")
 
@@ -27,6 +30,12 @@ class Options(TypedDict, total=False):
     metrics_path: str | None
     exclude: Iterable[str]
     app_root: str
+    idle_hold_seconds: float
+    repeated_statements: int
+    slow_checkout_seconds: float
+    on_finding: "Callable[[Finding], object] | None"
+    server_timing: bool
+    slow_request_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,15 @@ class Settings:
         exclude: Paths whose requests are not watched, exact, or every path below one if it ends in ``/*``. The
             metrics path is always excluded.
         app_root: Directory of the app's own code for call sites; empty: all code that is not installed.
+        idle_hold_seconds: Idle seconds in one hold from which it is an ``idle_hold``, if they are half of it or more.
+        repeated_statements: Runs of the same SELECT in one request from which it is a ``repeated_statement``.
+        slow_checkout_seconds: Checkout time from which it is a ``slow_checkout``; half of the pool's timeout if that
+            is less.
+        on_finding: Called with every finding, in whichever thread proves it; it should return soon.
+        server_timing: Add a ``Server-Timing`` header to responses: wait, hold so far, executing, statements.
+        slow_request_seconds: Log one line for each request that took longer; None logs none.
+
+    The thresholds and ``app_root`` hold for the process: the middleware built last sets them.
     """
 
     enabled: bool = True
@@ -47,6 +65,30 @@ class Settings:
     metrics_path: str | None = "/metrics"
     exclude: tuple[str, ...] = HEALTH_PATHS
     app_root: str = ""
+    idle_hold_seconds: float = 0.5
+    repeated_statements: int = 10
+    slow_checkout_seconds: float = 1.0
+    on_finding: "Callable[[Finding], object] | None" = None
+    server_timing: bool = False
+    slow_request_seconds: float | None = None
+
+
+class Thresholds:
+    """The thresholds in force in this process."""
+
+    __slots__ = ("idle_hold_seconds", "repeated_statements", "slow_checkout_seconds")
+
+    def __init__(self) -> None:
+        self.take(Settings())
+
+    def take(self, settings: Settings) -> None:
+        """Use those of some settings from now on."""
+        self.idle_hold_seconds = settings.idle_hold_seconds
+        self.repeated_statements = settings.repeated_statements
+        self.slow_checkout_seconds = settings.slow_checkout_seconds
+
+
+THRESHOLDS = Thresholds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +155,32 @@ def _directory(value: Any) -> str:
     raise ValueError(value)
 
 
+def _seconds(value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+        return float(value)
+    raise ValueError(value)
+
+
+def _optional_seconds(value: Any) -> float | None:
+    return None if value is None else _seconds(value)
+
+
+def _optional_seconds_text(text: str) -> float | None:
+    return None if text.strip().lower() in {"", "none", "off"} else float(text)
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 2:
+        return value
+    raise ValueError(value)
+
+
+def _optional_callable(value: Any) -> Any:
+    if value is None or callable(value):
+        return value
+    raise ValueError(value)
+
+
 _OPTIONS: dict[str, _Option] = {
     "enabled": _Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, yes/no, on/off)"),
     "registry": _Option(_registry, None, "a prometheus_client CollectorRegistry, or None for the default one"),
@@ -125,6 +193,14 @@ _OPTIONS: dict[str, _Option] = {
         _paths, _paths_text, "a list of paths that begin with '/' and may end in '/*' (in the environment: by commas)"
     ),
     "app_root": _Option(_directory, str.strip, "an existing directory, or an empty string for all code not installed"),
+    "idle_hold_seconds": _Option(_seconds, float, "a number of seconds above 0"),
+    "repeated_statements": _Option(_count, int, "a whole number from 2 up"),
+    "slow_checkout_seconds": _Option(_seconds, float, "a number of seconds above 0"),
+    "on_finding": _Option(_optional_callable, None, "a function that takes a Finding, or None"),
+    "server_timing": _Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, ...)"),
+    "slow_request_seconds": _Option(
+        _optional_seconds, _optional_seconds_text, "a number of seconds above 0, or None (in the environment: none)"
+    ),
 }
 
 

@@ -4,6 +4,8 @@ from importlib import import_module
 
 import click
 
+from dbwatch.version import __version__
+
 #: Where each command lives.
 COMMANDS = {
     "dashboards": "dbwatch.cli.grafana",
@@ -28,6 +30,6 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="dbwatch", message="%(package)s %(version)s")
+@click.version_option(__version__, message="dbwatch %(version)s")
 def cli() -> None:
     """Tools around dbwatch, the watch on SQLAlchemy connection pools."""

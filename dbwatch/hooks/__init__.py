@@ -6,7 +6,7 @@ listener, even an empty one, makes every connection about 14 µs dearer for the 
 
 from threading import Lock
 
-from dbwatch.hooks import engines, pool, statements, wait
+from dbwatch.hooks import connections, engines, errors, pool, sessions, statements, wait
 from dbwatch.hooks.switch import SWITCH
 
 _lock = Lock()
@@ -22,6 +22,9 @@ def install() -> None:
         if not _installed:
             _installed = True
             pool.install()
+            connections.install()
+            errors.install()
+            sessions.install()
             approximate = wait.install()
             if approximate:
                 APPROXIMATE.append(approximate)

@@ -11,10 +11,13 @@ from typing import Any
 
 from sqlalchemy.engine import Engine
 
+from dbwatch import judgement
 from dbwatch.callsites import call_site
+from dbwatch.context import REQUEST
 from dbwatch.guard import guarded
 from dbwatch.hooks.statements import wrap_dialect
 from dbwatch.pools import POOLS
+from dbwatch.records import Request, Site
 
 
 def wrap_init(original: Callable[..., None]) -> Callable[..., None]:
@@ -32,8 +35,44 @@ def wrap_init(original: Callable[..., None]) -> Callable[..., None]:
 def created(engine: Engine) -> None:
     """An engine was made."""
     wrap_dialect(type(engine.dialect))
-    site = call_site(sys._getframe(2), limit=1)
+    site = call_site(sys._getframe(2))
     POOLS.add_engine(engine, site[0] if site else None)
+    request = REQUEST.get()
+    if request is not None and site:
+        _compare(request, engine, site)
+
+
+class _Creation:
+    """Engines made at one line for one URL."""
+
+    __slots__ = ("count", "first")
+
+    def __init__(self, first: Request) -> None:
+        self.first = first
+        self.count = 1
+
+
+#: By code line and URL; bounded, oldest forgotten first.
+_creations: dict[tuple[Any, ...], _Creation] = {}
+_REMEMBERED = 500
+
+
+def _compare(request: Request, engine: Engine, site: Site) -> None:
+    """A second engine from the same line in a later request proves the mistake. Requests that overlap prove nothing:
+    several first requests may race to create one global engine. Another URL from the same line is another tenant.
+    """
+    key = (site[0], hash(engine.url))
+    known = _creations.get(key)
+    if known is None:
+        if len(_creations) >= _REMEMBERED:
+            del _creations[next(iter(_creations))]
+        _creations[key] = _Creation(request)
+        return
+    known.count += 1
+    ended = known.first.ended_at
+    if ended is not None and request.started_at > ended:
+        watched = POOLS.of(engine.pool)
+        judgement.engine_again(request, watched.name, site, known.count)
 
 
 @guarded("engines.scan")

@@ -1,37 +1,36 @@
 """The pool's side of a checkout: ``Pool.connect`` wrapped, and the pool events.
 
 ``Pool.connect`` is the one place that sees every attempt, the failed ones included; SQLAlchemy has no event before a
-checkout and none for a timeout. The listeners ``reset``, ``checkin``, ``detach``, ``close`` and ``invalidate`` can be
+checkout and none for a timeout. The listeners ``reset``, ``checkin`` and ``detach`` can be
 called by the garbage collector at any moment, in any thread: they write attributes and post facts, nothing else.
 A raising ``checkin`` listener would lose the app's pool slot for good, hence the guard around each.
 """
 
 import functools
+import math
 import sys
-import time
 from collections.abc import Callable
 from contextvars import Token
 from threading import get_ident
 from time import perf_counter
-from types import CodeType
 from typing import Any
 from weakref import ref
 
 from sqlalchemy import event, exc, pool
-from sqlalchemy.engine import Engine
 from sqlalchemy.pool import Pool
 
-from dbwatch.context import ATTEMPT, REQUEST, owner_now
+from dbwatch import judgement, timeout_report
+from dbwatch.callsites import call_site
+from dbwatch.context import ATTEMPT, REQUEST, owner_now, waits_for
 from dbwatch.guard import guarded
+from dbwatch.hooks.connections import POOL_KEY
 from dbwatch.hooks.switch import SWITCH
 from dbwatch.ledger import LEDGER
 from dbwatch.pools import POOL_ATTRIBUTE, POOLS
-from dbwatch.records import Checkout, WatchedPool
+from dbwatch.records import Checkout, Request, WatchedPool
 
-#: Keys in a connection record's ``info``: the checkout that is out, the pool, and why it is about to be closed.
+#: Key in a connection record's ``info``: the checkout that is out.
 CHECKOUT_KEY = "dbwatch.checkout"
-POOL_KEY = "dbwatch.pool"
-REASON_KEY = "dbwatch.close_reason"
 
 Attempt = tuple[Checkout, "Token[Checkout | None]"]
 
@@ -88,10 +87,8 @@ def served(attempt: Attempt) -> None:
     if checkout.taken_at is None:
         # SingletonThreadPool handed out the proxy this thread already has: a checkout, but no new hold.
         checkout.taken_at = checkout.returned_at = perf_counter()
-    request = checkout.request
-    if request is not None and not checkout.pool.is_async and get_ident() == request.thread:
-        checkout.on_loop = True
-    LEDGER.post(LEDGER.attempt_ended, checkout)
+    _blocked_while_waiting(checkout)
+    LEDGER.post(judgement.attempt_ended, checkout)
 
 
 @guarded("pool.gave_up")
@@ -117,7 +114,13 @@ def gave_up(attempt: Attempt, error: BaseException) -> None:
     checkout.taken_at = checkout.returned_at = now
     checkout.overflow = False
     _forget(checkout)
+    if checkout.outcome == "timeout":
+        checkout.site = call_site(sys._getframe(1))
+    _blocked_while_waiting(checkout)
     LEDGER.post(LEDGER.attempt_ended, checkout)
+    if checkout.outcome == "timeout":
+        LEDGER.post(judgement.timed_out, timeout_report.take(checkout))
+        LEDGER.try_fold()
 
 
 def _could_not_connect(checkout: Checkout, error: BaseException, *, taken: bool) -> bool:
@@ -127,6 +130,17 @@ def _could_not_connect(checkout: Checkout, error: BaseException, *, taken: bool)
     if checkout.connect_started is not None:
         return True
     return not taken and checkout.connected == 0 and not isinstance(error, AssertionError)
+
+
+def _blocked_while_waiting(checkout: Checkout) -> None:
+    """A synchronous engine's checkout on the loop's own thread held up everybody, the holders it waited for as well."""
+    request = checkout.request
+    if request is None or checkout.pool.is_async or get_ident() != request.thread:
+        return
+    checkout.on_loop = True
+    if checkout.wait is not None and request.blocked_at is None:
+        request.blocked_at = (checkout.pool.name, checkout.site)
+        request.notable = True
 
 
 # The hold
@@ -148,12 +162,27 @@ def on_checkout(connection: Any, record: Any, proxy: Any) -> None:
     if pool.shared:
         sweep(pool)
     pool.open[checkout] = None
+    checkout.site = call_site(sys._getframe(1))
     if request is not None:
-        request.open[checkout] = None
         checkout.owner = owner_now()
+        if request.open and not pool.shared:
+            _nested(checkout, request)
+        request.open[checkout] = None
     used = len(pool.open)
     checkout.overflow = used > pool.size
     pool.note_used(used, now)
+
+
+def _nested(inner: Checkout, request: Request) -> None:
+    """Does the request hold a connection of the same pool already, and will it go on holding it until this one is
+    back? A task that the request has merely spawned waits for nobody: with one of its own, nobody can be stuck.
+    """
+    if inner.pool.size == math.inf:
+        return
+    for outer in list(request.open):
+        if outer.pool is inner.pool and outer is not inner and outer.is_open() and waits_for(outer.owner, inner.owner):
+            judgement.second_checkout(outer, inner, request)
+            return
 
 
 @guarded("pool.checkin")
@@ -178,11 +207,27 @@ def on_reset(_connection: Any, record: Any, state: Any) -> None:
     """Before a connection goes back. Of an asynchronous engine's connection that the garbage collector found, this is
     the last certain sign: its ``checkin`` never comes, and by ``detach`` another thread may have the record.
     """
-    if record is None or state.asyncio_safe:
+    if record is None:
         return
     checkout = record.info.get(CHECKOUT_KEY)
-    if checkout is not None and not checkout.pool.shared:
+    if checkout is None or checkout.pool.shared:
+        return
+    if not state.asyncio_safe:
         finish(checkout)
+    elif checkout.writes or checkout.rolled_back:
+        _judge_rollback(checkout, state.transaction_was_reset)
+
+
+def _judge_rollback(checkout: Checkout, core_was_reset: bool) -> None:
+    """Was the ROLLBACK before this return anybody's wish? The ORM's close rolls back by itself and its rollback() says
+    so (Session.after_rollback takes the count back); Core's close leaves ``transaction_was_reset`` set. Writes that no
+    ROLLBACK has undone yet are undone by the pool right after this.
+    """
+    if checkout.writes or (checkout.rolled_back and (checkout.session or core_was_reset)):
+        checkout.lost = checkout.writes or checkout.rolled_back
+        if checkout.request is not None:
+            checkout.request.notable = True
+    checkout.writes = checkout.rolled_back = 0
 
 
 @guarded("pool.detach")
@@ -208,7 +253,7 @@ def finish(checkout: Checkout) -> None:
     checkout.returned_at = now
     checkout.reclaimed = checkout.proxy is not None and checkout.proxy() is None
     _forget(checkout)
-    LEDGER.post(LEDGER.hold_ended, checkout)
+    LEDGER.post(judgement.hold_ended, checkout)
 
 
 def sweep(pool: WatchedPool, returning: Checkout | None = None) -> None:
@@ -226,125 +271,14 @@ def _forget(checkout: Checkout) -> None:
         checkout.request.open.pop(checkout, None)
 
 
-# Connections
-
-
-@guarded("pool.do_connect")
-def on_do_connect(_dialect: Any, _record: Any, _arguments: Any, _keywords: Any) -> None:
-    """A connection is about to be opened. Must return None: anything else would be taken as the connection."""
-    checkout = ATTEMPT.get()
-    if checkout is not None:
-        checkout.connect_started = perf_counter()
-
-
-@guarded("pool.connect")
-def on_connect(_connection: Any, record: Any) -> None:
-    """A connection was opened."""
-    checkout = ATTEMPT.get()
-    if checkout is None:
-        return
-    if checkout.connect_started is not None:
-        seconds = perf_counter() - checkout.connect_started
-    else:
-        # With creator= there is no do_connect; the record's own wall-clock time of the attempt is what is left.
-        seconds = max(0.0, time.time() - record.starttime)
-    checkout.connect = (checkout.connect or 0.0) + seconds
-    checkout.connect_started = None
-    checkout.connected += 1
-    record.info[POOL_KEY] = checkout.pool
-    LEDGER.post(LEDGER.connection_opened, checkout)
-
-
-@guarded("pool.invalidate")
-def on_invalidate(_connection: Any, record: Any, error: BaseException | None) -> None:
-    """A connection is thrown away; the ``close`` that follows learns why. A failed pre-ping, also one whose
-    ``do_ping`` returned False, arrives as InvalidatePoolError.
-    """
-    failed_ping = isinstance(error, exc.InvalidatePoolError)
-    record.info[REASON_KEY] = "pre_ping" if failed_ping else "invalidated"
-    checkout = ATTEMPT.get()
-    if failed_ping and checkout is not None:
-        checkout.ping_failures += 1
-        LEDGER.post(LEDGER.pre_ping_failed, checkout)
-
-
-@guarded("pool.close")
-def on_close(_connection: Any, record: Any) -> None:
-    """A connection is closed: by whom?"""
-    watched = record.info.get(POOL_KEY)
-    if watched is None:
-        # Opened before dbwatch was installed. The record's pool has no public name.
-        owner = getattr(record, "_ConnectionRecord__pool", None)
-        if owner is None:
-            return
-        watched = POOLS.of(owner)
-    checkout = ATTEMPT.get()
-    reason = record.info.pop(REASON_KEY, None) or _closer() or "other"
-    if reason == "replaced":
-        reason = _why_replaced(watched, record)
-    if checkout is not None and checkout.connected:
-        checkout.connected -= 1
-    LEDGER.post(LEDGER.connection_closed, (watched, reason))
-
-
-def _why_replaced(watched: WatchedPool, record: Any) -> str:
-    """Replaced at checkout: for its age, or because its whole generation was invalidated. The same comparison, in the
-    same order, as ``_ConnectionRecord.get_connection`` (2.0 and 2.1).
-    """
-    pool = watched.pool()
-    recycle = getattr(pool, "_recycle", -1)
-    return "recycle" if recycle > -1 and time.time() - record.starttime > recycle else "invalidated"
-
-
-def _codes() -> dict[CodeType, str]:
-    """Functions that close connections, by code object. Partly private names: one that is missing in some version of
-    SQLAlchemy makes its reason ``other``.
-    """
-    reasons: dict[CodeType, str] = {}
-    for owner, name, reason in (
-        (pool.QueuePool, "_do_return_conn", "overflow"),
-        (pool.QueuePool, "dispose", "dispose"),
-        (pool.StaticPool, "dispose", "dispose"),
-        (pool.SingletonThreadPool, "dispose", "dispose"),
-        (pool.AssertionPool, "dispose", "dispose"),
-        (pool.NullPool, "_do_return_conn", "other"),
-        (pool.SingletonThreadPool, "_cleanup", "other"),
-        (getattr(pool.base, "_ConnectionRecord", None), "get_connection", "replaced"),
-    ):
-        code = getattr(getattr(owner, name, None), "__code__", None)
-        if code is not None:
-            reasons[code] = reason
-    return reasons
-
-
-_CLOSERS = _codes()
-
-
-def _closer() -> str | None:
-    """The reason, from the function that asked for the close, a few frames above this listener."""
-    frame = sys._getframe(2)
-    for _ in range(16):
-        reason = _CLOSERS.get(frame.f_code)
-        if reason is not None:
-            return reason
-        if frame.f_back is None:
-            return None
-        frame = frame.f_back
-    return None
-
-
 def install() -> None:
     """Hook the classes. Once: listeners that come and go under traffic raise in the app."""
     for kind in (pool.Pool, pool.SingletonThreadPool):
         kind.connect = wrap_connect(kind.connect)  # type: ignore[method-assign, assignment]
-    event.listen(Engine, "do_connect", on_do_connect)
     for name, listener in (
-        ("connect", on_connect),
         ("checkout", on_checkout),
         ("reset", on_reset),
         ("checkin", on_checkin),
         ("detach", on_detach),
-        ("invalidate", on_invalidate),
-        ("close", on_close),
     ):
         event.listen(Pool, name, listener)

@@ -6,17 +6,28 @@ wrapping costs a fraction of a microsecond, and only so is the end of a COMMIT s
 """
 
 import functools
+import sys
 from collections.abc import Callable
 from threading import get_ident
 from time import perf_counter
 from typing import Any
+from weakref import ref
 
 from sqlalchemy.engine.default import DefaultDialect
 
-from dbwatch.context import ATTEMPT
+from dbwatch import judgement
+from dbwatch.callsites import call_site
+from dbwatch.context import ATTEMPT, REQUEST
 from dbwatch.guard import guarded
 from dbwatch.hooks.pool import CHECKOUT_KEY
-from dbwatch.records import Checkout
+from dbwatch.records import Checkout, Request
+from dbwatch.settings import THRESHOLDS
+from dbwatch.sqltext import StatementKind, kind_of, savepoint_name
+
+#: A SELECT that runs again after this many seconds is polled, not repeated.
+POLL_SECONDS = 0.1
+#: Different statements of one request that are counted; a request with more starts counting anew.
+REMEMBERED_STATEMENTS = 200
 
 _MARK = "__dbwatch_wrapper__"
 
@@ -26,13 +37,16 @@ def wrap_execute(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def do_execute(self: Any, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> Any:
-        checkout = statement_begins(cursor, context)
+        checkout = statement_begins(cursor, statement, context)
         if checkout is None:
             return original(self, cursor, statement, parameters, context)
         try:
-            return original(self, cursor, statement, parameters, context)
-        finally:
+            result = original(self, cursor, statement, parameters, context)
+        except BaseException:
             ends(checkout, self)
+            raise
+        statement_succeeded(checkout, self, cursor, statement, context)
+        return result
 
     return do_execute
 
@@ -42,31 +56,53 @@ def wrap_execute_no_params(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def do_execute_no_params(self: Any, cursor: Any, statement: Any, context: Any = None) -> Any:
-        checkout = statement_begins(cursor, context)
+        checkout = statement_begins(cursor, statement, context)
         if checkout is None:
             return original(self, cursor, statement, context)
         try:
-            return original(self, cursor, statement, context)
-        finally:
+            result = original(self, cursor, statement, context)
+        except BaseException:
             ends(checkout, self)
+            raise
+        statement_succeeded(checkout, self, cursor, statement, context)
+        return result
 
     return do_execute_no_params
 
 
-def wrap_transaction_end(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``do_commit(dbapi_connection)`` or ``do_rollback``, timed."""
+def wrap_commit(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``do_commit(dbapi_connection)``, timed."""
 
     @functools.wraps(original)
-    def transaction_end(self: Any, dbapi_connection: Any) -> Any:
+    def do_commit(self: Any, dbapi_connection: Any) -> Any:
+        checkout = transaction_ends(dbapi_connection)
+        if checkout is None:
+            return original(self, dbapi_connection)
+        try:
+            result = original(self, dbapi_connection)
+        except BaseException:
+            ends(checkout, self)
+            raise
+        committed(checkout, self)
+        return result
+
+    return do_commit
+
+
+def wrap_rollback(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``do_rollback(dbapi_connection)``, timed."""
+
+    @functools.wraps(original)
+    def do_rollback(self: Any, dbapi_connection: Any) -> Any:
         checkout = transaction_ends(dbapi_connection)
         if checkout is None:
             return original(self, dbapi_connection)
         try:
             return original(self, dbapi_connection)
         finally:
-            ends(checkout, self)
+            rolled_back(checkout, self)
 
-    return transaction_end
+    return do_rollback
 
 
 def wrap_ping(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,7 +120,7 @@ def wrap_ping(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @guarded("statements.begin")
-def statement_begins(cursor: Any, context: Any) -> Checkout | None:
+def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | None:
     """A statement begins: find its hold through the connection it runs on, or None."""
     if context is None:
         return None
@@ -94,13 +130,19 @@ def statement_begins(cursor: Any, context: Any) -> Checkout | None:
         # The first connect initialises the dialect through an ad-hoc proxy whose info raises NotImplementedError; on
         # an invalidated connection it raises PendingRollbackError. Either way there is no hold to speak of.
         return None
-    if checkout is None or checkout.cursor is cursor:
+    if checkout is None or checkout.running_what is cursor:
         return None
     checkout.statements += 1
+    checkout.last_statement = statement
     options = context.execution_options
     if options and (options.get("stream_results") or options.get("yield_per")):
         checkout.streaming = True
-    _runs(checkout, cursor)
+    request = REQUEST.get()
+    if request is not checkout.request:
+        used_by(checkout, request)
+    now = _runs(checkout, cursor)
+    if request is not None and kind_of(statement) is StatementKind.READ:
+        _count_repeats(request, checkout, statement, now)
     return checkout
 
 
@@ -111,18 +153,60 @@ def transaction_ends(dbapi_connection: Any) -> Checkout | None:
         checkout: Checkout | None = dbapi_connection.info.get(CHECKOUT_KEY)
     except Exception:  # noqa: BLE001  as above
         return None
-    if checkout is None or checkout.cursor is dbapi_connection:
+    if checkout is None or checkout.running_what is dbapi_connection:
         return None
     _runs(checkout, dbapi_connection)
     return checkout
 
 
-def _runs(checkout: Checkout, what: object) -> None:
-    # Two at once happen when concurrent tasks share one session; the hold executes while any of them runs.
+def _runs(checkout: Checkout, what: object) -> float:
+    now = perf_counter()
     if checkout.running == 0:
-        checkout.running_since = perf_counter()
+        checkout.running_since = now
+    elif not checkout.pool.shared and checkout.request is not None:
+        # A second one while one is in flight: two tasks have one session. The hold executes while any of them runs.
+        judgement.shared(
+            checkout.request,
+            checkout,
+            call_site(sys._getframe(2)),
+            "A statement began on this connection while another was still running on it.",
+        )
     checkout.running += 1
-    checkout.cursor = what
+    checkout.running_what = what
+    return now
+
+
+def used_by(checkout: Checkout, request: Request | None) -> None:
+    """A statement runs for another request than the one that took the connection.
+
+    Nobody's connection (taken in the lifespan, by a test) may serve one request after the other; two at once may not
+    share it. A request that has ended speaks for the task it has spawned, not for itself.
+    """
+    if request is None or request.ended_at is not None or checkout.pool.shared:
+        return
+    if checkout.request is not None:
+        how = "A statement ran on a connection that another request had taken."
+    else:
+        before, checkout.user = checkout.user, ref(request)
+        other = None if before is None else before()
+        if other is None or other is request or other.ended_at is not None:
+            return
+        how = "Two requests ran statements on one connection, the second before the first had ended."
+    judgement.shared(request, checkout, call_site(sys._getframe(2)), how)
+
+
+def _count_repeats(request: Request, checkout: Checkout, statement: str, now: float) -> None:
+    """Count runs of the same SELECT that follow each other closely; one that comes back after a pause is a poll."""
+    counts = request.repeated
+    if counts is None:
+        counts = request.repeated = {}
+    times, last = counts.get(statement, (0, now))
+    times = times + 1 if now - last < POLL_SECONDS else 1
+    if times == 1 and len(counts) >= REMEMBERED_STATEMENTS:
+        counts.clear()
+    counts[statement] = (times, now)
+    if times == THRESHOLDS.repeated_statements:
+        judgement.repeated(request, checkout, statement, call_site(sys._getframe(2)), times)
 
 
 @guarded("statements.end")
@@ -132,11 +216,75 @@ def ends(checkout: Checkout, dialect: Any) -> None:
     if checkout.running:
         return
     seconds = perf_counter() - checkout.running_since
-    checkout.cursor = None
+    checkout.running_what = None
     checkout.executing += seconds
     request = checkout.request
     if request is not None and not dialect.is_async and get_ident() == request.thread:
         checkout.blocked += seconds
+        if request.blocked_at is None:
+            request.blocked_at = (checkout.pool.name, call_site(sys._getframe(1)))
+            request.notable = True
+
+
+@guarded("statements.succeeded")
+def statement_succeeded(checkout: Checkout, dialect: Any, cursor: Any, statement: str, context: Any) -> None:
+    """The statement is over and did not fail: what did it do to the transaction?"""
+    ends(checkout, dialect)
+    kind = kind_of(statement)
+    if kind is StatementKind.READ or kind is StatementKind.OTHER:
+        return
+    if kind is StatementKind.WRITE:
+        if _changed_rows(dialect, cursor, context) and not _commits_itself(checkout, dialect, context):
+            if not checkout.writes:
+                checkout.write_site = call_site(sys._getframe(1))
+            checkout.writes += 1
+    elif kind is StatementKind.SAVEPOINT:
+        if checkout.savepoints is None:
+            checkout.savepoints = {}
+        checkout.savepoints[savepoint_name(statement)] = checkout.writes
+    elif kind is StatementKind.ROLLBACK_TO:
+        if checkout.savepoints is not None:
+            checkout.writes = checkout.savepoints.get(savepoint_name(statement), checkout.writes)
+    else:
+        checkout.writes = 0  # the app's own COMMIT, PREPARE TRANSACTION or ROLLBACK as text
+
+
+def _changed_rows(dialect: Any, cursor: Any, context: Any) -> bool:
+    """True if the statement changed rows, or if the driver cannot say (-1).
+
+    sqlite3 knows the count of a statement with RETURNING only after its rows were fetched and says 0 until then; an
+    INSERT is then taken to have inserted.
+    """
+    if cursor.rowcount != 0:
+        return True
+    return bool(dialect.name == "sqlite" and cursor.description is not None and context.isinsert)
+
+
+def _commits_itself(checkout: Checkout, dialect: Any, context: Any) -> bool:
+    """True if the driver is in autocommit mode, or if that cannot be told: then nothing is lost by a rollback."""
+    if checkout.autocommit is None:
+        try:
+            connection = context.root_connection.connection.dbapi_connection
+            checkout.autocommit = bool(dialect.detect_autocommit_setting(connection))
+        except (NotImplementedError, AttributeError):
+            checkout.autocommit = True
+    return checkout.autocommit
+
+
+@guarded("statements.committed")
+def committed(checkout: Checkout, dialect: Any) -> None:
+    """A COMMIT went through."""
+    ends(checkout, dialect)
+    checkout.writes = checkout.rolled_back = 0
+    checkout.savepoints = None
+
+
+@guarded("statements.rolled_back")
+def rolled_back(checkout: Checkout, dialect: Any) -> None:
+    """A ROLLBACK is over. Whether the app wished it is known when the connection goes back."""
+    ends(checkout, dialect)
+    checkout.rolled_back, checkout.writes = checkout.writes, 0
+    checkout.savepoints = None
 
 
 @guarded("statements.ping")
@@ -151,8 +299,8 @@ _WRAPPERS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "do_execute": wrap_execute,
     "do_executemany": wrap_execute,
     "do_execute_no_params": wrap_execute_no_params,
-    "do_commit": wrap_transaction_end,
-    "do_rollback": wrap_transaction_end,
+    "do_commit": wrap_commit,
+    "do_rollback": wrap_rollback,
     "do_ping": wrap_ping,
 }
 

@@ -2,7 +2,7 @@
 
 
 class Switch:
-    """``on`` is read at the start of every attempt: with it off no record is made, and without a record no hook acts."""
+    """``on`` is read at the start of every attempt: off, no record is made, and without a record no hook acts."""
 
     __slots__ = ("on",)
 

@@ -57,7 +57,7 @@ def end(checkout: Checkout) -> None:
 def install() -> str:
     """Wrap both queue classes. Returns what is only approximate, empty if nothing is."""
     try:
-        from sqlalchemy.util.queue import AsyncAdaptedQueue, Queue
+        from sqlalchemy.util.queue import AsyncAdaptedQueue, Queue  # noqa: PLC0415  absence is an answer here
     except ImportError:
         return "waits are not told apart from the rest of the checkout time (sqlalchemy.util.queue has changed)"
     for kind in (Queue, AsyncAdaptedQueue):

@@ -1,0 +1,318 @@
+"""The rules: which facts make a finding. Each runs in the fold, after the ledger has added the fact up.
+
+An accusation needs a proof; every threshold is an option, and what stays in doubt is left out.
+"""
+
+import logging
+import math
+from time import perf_counter
+from types import CodeType
+
+from sqlalchemy.exc import InvalidRequestError
+
+from dbwatch.callsites import APP_CODE, LIMIT
+from dbwatch.findings import FOUND
+from dbwatch.ledger import LEDGER
+from dbwatch.pools import pool_limit, pool_timeout
+from dbwatch.records import LONG_REQUEST_SECONDS, Checkout, Evidence, Request, Site, WatchedPool
+from dbwatch.settings import THRESHOLDS
+from dbwatch.sqltext import shortened
+from dbwatch.timeout_report import TimeoutReport
+
+logger = logging.getLogger("dbwatch")
+
+
+def accuse(request: Request, finding: str, pool: str, site: Site, detail: str, **numbers: float) -> None:
+    """Note a proven mistake with the request; it is reported at its end, once for each code line."""
+    request.notable = True
+    if request.evidence is None:
+        request.evidence = {}
+    key = (finding, site[:1])
+    known = request.evidence.get(key)
+    if known is None:
+        request.evidence[key] = Evidence(pool, site, detail, numbers)
+    else:
+        known.count += 1
+
+
+# Facts, each with the ledger's share first.
+
+
+def attempt_ended(checkout: Checkout) -> None:
+    """A checkout was served or gave up."""
+    LEDGER.attempt_ended(checkout)
+    if checkout.outcome != "ok" or checkout.taken_at is None:
+        return
+    seconds = checkout.taken_at - checkout.asked_at
+    threshold = THRESHOLDS.slow_checkout_seconds
+    if seconds < threshold and seconds < 0.5:
+        return
+    pool = checkout.pool.pool()
+    timeout = pool_timeout(pool) if pool is not None else 0.0
+    if timeout > 0:
+        threshold = min(threshold, timeout / 2)
+    if seconds < threshold:
+        return
+    phases = {"wait": checkout.wait, "connect": checkout.connect, "ping": checkout.ping}
+    parts = [f"{value:.2f} s {name}" for name, value in phases.items() if value is not None]
+    FOUND.report(
+        "slow_checkout",
+        checkout.pool.name,
+        checkout.request,
+        checkout.site,
+        message=f"The checkout took {seconds:.2f} s ({', '.join(parts) or 'no phase known'}); the threshold is "
+        f"{threshold:g} s.",
+        numbers={"checkout_seconds": seconds, **{f"{name}_seconds": value or 0.0 for name, value in phases.items()}},
+    )
+
+
+def timed_out(report: TimeoutReport) -> None:
+    """A checkout gave up waiting; the report was taken at that moment."""
+    FOUND.report(
+        "checkout_timeout",
+        report.pool,
+        report.request,
+        report.site,
+        message=report.text(),
+        numbers={
+            "waited_seconds": report.waited_seconds,
+            "timeout_seconds": report.timeout_seconds,
+            "used": report.used,
+            "idle": report.idle,
+            "waiters": report.waiters,
+        },
+    )
+
+
+def leaked(checkout: Checkout) -> None:
+    """A connection is still out although its request and its owner have ended."""
+    LEDGER.leaked(checkout)
+    held = checkout.hold_seconds(perf_counter())
+    FOUND.report(
+        "leaked_connection",
+        checkout.pool.name,
+        checkout.request,
+        checkout.site,
+        message=f"The request has ended and its connection is still out, after {held:.2f} s and "
+        f"{_count(checkout.statements, 'statement')}.",
+        numbers={"held_seconds": held, "statements": checkout.statements},
+    )
+
+
+def hold_ended(checkout: Checkout) -> None:
+    """A connection was given back, thrown away, detached or reclaimed."""
+    LEDGER.hold_ended(checkout)
+    assert checkout.returned_at is not None
+    assert checkout.taken_at is not None
+    held = checkout.returned_at - checkout.taken_at
+    request = checkout.request
+    if checkout.leaked:
+        LEDGER.after_fold(_say_returned, checkout)
+    elif checkout.reclaimed:
+        if not checkout.pool.shared:
+            FOUND.report(
+                "leaked_connection",
+                checkout.pool.name,
+                request,
+                checkout.site,
+                message=f"Nobody gave the connection back; the garbage collector did, after {held:.2f} s.",
+                numbers={"held_seconds": held, "statements": checkout.statements},
+            )
+    elif request is not None:
+        if checkout.lost and (request.ended_at is None or checkout.returned_at <= request.ended_at):
+            accuse(
+                request,
+                "lost_write",
+                checkout.pool.name,
+                checkout.write_site or checkout.site,
+                f"{_count(checkout.lost, 'statement')} changed rows and the connection went back without a commit.",
+                statements=checkout.lost,
+            )
+        judge_idle(checkout, held)
+    if request is not None and _is_long(request):
+        _report_evidence(request)
+
+
+def judge_idle(checkout: Checkout, held: float) -> None:
+    """Report an idle hold, if it is one: enough idle time, half of the hold, and nothing streamed."""
+    threshold = THRESHOLDS.idle_hold_seconds
+    idle = held - checkout.executing
+    if idle < threshold or idle < held / 2 or checkout.streaming or not checkout.statements or checkout.running:
+        return
+    if checkout.idle_reported:
+        return
+    checkout.idle_reported = True
+    request = checkout.request
+    end = checkout.returned_at if checkout.returned_at is not None else perf_counter()
+    after = 0.0
+    if request is not None and request.response_started_at is not None and checkout.taken_at is not None:
+        after = max(0.0, end - max(request.response_started_at, checkout.taken_at))
+    how = f", {after:.2f} s of it after the response had started" if after >= min(threshold, 0.1) else ""
+    FOUND.report(
+        "idle_hold",
+        checkout.pool.name,
+        request,
+        checkout.site,
+        message=f"The connection was held for {held:.2f} s, {idle:.2f} s of it idle{how}; "
+        f"{_count(checkout.statements, 'statement')} ran {checkout.executing:.2f} s.",
+        numbers={
+            "held_seconds": held,
+            "idle_seconds": idle,
+            "executing_seconds": checkout.executing,
+            "after_response_seconds": after,
+        },
+    )
+
+
+def judge_open(pool: WatchedPool) -> None:
+    """A look at the holds of long requests (streams, websockets) that are still open: their end may be hours away."""
+    now = perf_counter()
+    for checkout in list(pool.open):
+        request = checkout.request
+        if request is None or checkout.idle_reported or checkout.leaked or not _is_long(request):
+            continue
+        judge_idle(checkout, checkout.hold_seconds(now))
+
+
+def request_ended(request: Request) -> None:
+    """A request ended that had tried at least one checkout, or against which there is evidence."""
+    if request.tried:
+        LEDGER.request_ended(request)
+    _report_evidence(request)
+
+
+def _report_evidence(request: Request) -> None:
+    if request.blocked_at is not None and request.blocked > 0:
+        pool, site = request.blocked_at
+        request.blocked_at = None
+        FOUND.report(
+            "blocked_event_loop",
+            pool,
+            request,
+            site,
+            message=f"The event loop stood still for {request.blocked:.4f} s in this request, first here.",
+            numbers={"blocked_seconds": request.blocked},
+        )
+    if not request.evidence:
+        return
+    evidence, request.evidence = request.evidence, None
+    for (finding, _), proof in evidence.items():
+        if finding == "lost_write" and not _succeeded(request):
+            continue
+        times = f" ({proof.count} times in this request)" if proof.count > 1 else ""
+        numbers = {**proof.numbers, "count": proof.count}
+        FOUND.report(finding, proof.pool, request, proof.site, message=f"{proof.detail}{times}", numbers=numbers)
+
+
+def _succeeded(request: Request) -> bool:
+    """True if the client was told that all went well: a status below 400, or a websocket that ended without error."""
+    if request.failed:
+        return False
+    return request.method == "WS" if request.status is None else request.status < 400
+
+
+def _is_long(request: Request) -> bool:
+    return request.ended_at is None and perf_counter() - request.started_at > LONG_REQUEST_SECONDS
+
+
+def _say_returned(checkout: Checkout) -> None:
+    held = checkout.hold_seconds(perf_counter())
+    how = "reclaimed by the garbage collector" if checkout.reclaimed else "given back"
+    route = checkout.request.route if checkout.request is not None else "(none)"
+    logger.info(
+        "A connection of pool %s that was reported as leaked by %s has been %s after %.2f s.",
+        checkout.pool.name,
+        route,
+        how,
+        held,
+        extra={"dbwatch_pool": checkout.pool.name, "dbwatch_route": route, "dbwatch_held_seconds": held},
+    )
+
+
+# Accusations made by the hooks while the request runs.
+
+
+def second_checkout(outer: Checkout, inner: Checkout, request: Request) -> None:
+    """A request took a connection while it held one of the same pool."""
+    pool = inner.pool.pool()
+    limit = pool_limit(pool) if pool is not None else math.inf
+    connections = sum(1 for checkout in list(request.open) if checkout.pool is inner.pool) + 1
+    # The largest number of such requests that cannot all be stuck at once, from T x (C - 1) + 1 <= limit (HikariCP,
+    # "About Pool Sizing": the smallest pool that T threads needing C connections each cannot deadlock).
+    safe = int((limit - 1) // (connections - 1))
+    outer_lines = outer.site[:1]
+    where = f", the first at {outer_lines[0][0].co_qualname} line {outer_lines[0][1]}" if outer_lines else ""
+    accuse(
+        request,
+        "nested_checkout",
+        inner.pool.name,
+        inner.site,
+        f"{connections} connections of one pool are held at once{where}. With a limit of {limit:g}, "
+        f"{safe + 1} such requests at once can wait for each other; {safe} cannot. N requests need a limit of "
+        f"N x {connections - 1} + 1.",
+        connections=connections,
+        limit=limit,
+        safe_requests=safe,
+    )
+
+
+def repeated(request: Request, checkout: Checkout, statement: str, site: Site, times: int) -> None:
+    """The same SELECT reached the threshold; counted on while it goes on."""
+    accuse(
+        request,
+        "repeated_statement",
+        checkout.pool.name,
+        site,
+        f"This SELECT ran {times} times or more in a row: {shortened(statement)}",
+        times=times,
+    )
+
+
+def shared(request: Request, checkout: Checkout, site: Site, how: str) -> None:
+    """One connection, and so one session, is used by several requests or tasks at once."""
+    accuse(request, "shared_session", checkout.pool.name, site, how)
+
+
+def stale(checkout: Checkout, site: Site, error: str) -> None:
+    """The first statement on a pooled connection met a dead server."""
+    request = checkout.request
+    if request is not None:
+        accuse(
+            request,
+            "stale_connection",
+            checkout.pool.name,
+            site,
+            f"The first statement on a connection from the pool failed with {error}; pool_pre_ping is off.",
+        )
+
+
+def engine_again(request: Request, pool: str, site: Site, engines: int) -> None:
+    """The same line made another engine for the same URL, in a request that began after the first had ended."""
+    accuse(
+        request,
+        "engine_per_request",
+        pool,
+        site,
+        f"This line has created {engines} engines for the same URL so far.",
+        engines=engines,
+    )
+
+
+def refused_concurrency(request: Request, error: InvalidRequestError) -> None:
+    """SQLAlchemy itself refused to let two tasks use one session: before any connection was taken, nothing else tells.
+
+    ``isce`` is the code of IllegalStateChangeError; the older refusal has only its text (2.0 and 2.1).
+    """
+    if error.code != "isce" and "concurrent operations are not permitted" not in str(error):
+        return
+    site: list[tuple[CodeType, int]] = []
+    trace = error.__traceback__
+    while trace is not None:
+        if APP_CODE.owns(trace.tb_frame.f_code):
+            site.insert(0, (trace.tb_frame.f_code, trace.tb_lineno))
+        trace = trace.tb_next
+    accuse(request, "shared_session", "(unknown)", tuple(site[:LIMIT]), f"SQLAlchemy refused it: {error}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
