@@ -28,19 +28,17 @@ def route_of(request: Request) -> str:
     return _template(request, scope) or UNMATCHED
 
 
-def _template(request: Request, scope: Any) -> str:
-    route = scope.get("route")
-    inner = _router_template(scope, route)
-    if inner is None and "endpoint" in scope and not hasattr(route, "endpoint"):
-        # Mounted, and no route inside: an app without routes of its own (static files) is a route itself.
-        mounts = list(_mounts(request, scope))
-        if mounts and scope["endpoint"] is getattr(mounts[-1], "app", None) and not _routes(mounts[-1]):
-            return "".join(mount.path for mount in mounts) + "/{path}"
-    if inner is None:
-        return _search(request, scope)
-    if scope.get("root_path", "") == request.root_path:
-        return inner
-    return "".join(mount.path for mount in _mounts(request, scope)) + inner
+def _template(request: Request, scope: Any) -> str | None:
+    inner = _router_template(scope, scope.get("route"))
+    if inner is not None:
+        if scope.get("root_path", "") == request.root_path:
+            return inner
+        mounts = _mounts(request, scope)
+        if mounts is not None:
+            return "".join(getattr(mount, "path", "") for mount in mounts) + inner
+    # Starlette before 1.0 stores no route in the scope; a middleware may have handed on a copy of it; an app may have
+    # set a root_path of its own.
+    return _search(_routes(request.app), _path_within(request), request, scope) or inner
 
 
 def _router_template(scope: Any, route: Any) -> str | None:
@@ -62,62 +60,83 @@ def _router_template(scope: Any, route: Any) -> str | None:
     return None
 
 
-def _mounts(request: Request, scope: Any) -> Iterator[Any]:
-    """The mounts passed through, from the entry app down, found by what they matched of the raw path.
+def _mounts(request: Request, scope: Any) -> list[Any] | None:
+    """The mounts passed through, from the entry app down, found by what they matched of the raw path; None if they
+    cannot be told.
 
     ``root_path`` holds raw values (``/tenant/17``); the mounts' own paths hold the parameters (``/tenant/{id}``).
     """
     passed = scope.get("root_path", "")[len(request.root_path) :]
-    remaining = _path_within(request)
-    routes = _routes(request.app)
-    while passed:
-        for candidate in _flat(routes):
-            matched = _mount_match(candidate, remaining)
-            if matched and (passed == matched or passed.startswith(matched + "/")):
-                yield candidate
-                passed, remaining = passed[len(matched) :], remaining[len(matched) :]
-                routes = _routes(candidate)
-                break
-        else:
-            return
+    return _chain(_routes(request.app), passed, _path_within(request), scope)
 
 
-def _mount_match(candidate: Any, path: str) -> str:
-    """The part of ``path`` that a mount takes away, empty if it does not match or is no mount."""
-    if hasattr(candidate, "endpoint") or not hasattr(candidate, "app") or not hasattr(candidate, "path"):
-        return ""
-    match = candidate.path_regex.match(path)
+def _chain(routes: Iterable[Any], passed: str, path: str, scope: Any) -> list[Any] | None:
+    if not passed:
+        return []
+    for candidate in _flat(routes):
+        matched = _taken_away(candidate, path, scope)
+        if matched is None or not (passed == matched or passed.startswith(f"{matched}/")):
+            continue
+        rest = _chain(_routes(candidate), passed[len(matched) :], path[len(matched) :], scope)
+        if rest is not None:
+            return [candidate, *rest]
+    return None
+
+
+def _taken_away(candidate: Any, path: str, scope: Any) -> str | None:
+    """The part of ``path`` that a mount or host takes away, perhaps empty; None if it does not match or is none."""
+    if hasattr(candidate, "endpoint") or not hasattr(candidate, "app"):
+        return None
+    if hasattr(candidate, "host_regex"):
+        return "" if candidate.matches(scope)[0].value else None
+    regex = getattr(candidate, "path_regex", None)
+    match = None if regex is None else regex.match(path)
     if match is None or "path" not in match.groupdict():
-        return ""
+        return None
     return path[: len(path) - len(match.group("path"))].rstrip("/")
 
 
-def _search(request: Request, scope: Any) -> str:
-    """Find the route by matching the path, for Starlette before 1.0, which stores no route in the scope, and for apps
-    behind a middleware that hands on a copy of the scope.
+def _search(routes: Iterable[Any], path: str, request: Request, scope: Any) -> str | None:
+    """The template of the first route that matches the path as a router would, and has the scope's endpoint if that
+    is known; else of the first that would match with another method.
     """
-    return _search_routes(_routes(request.app), _path_within(request), request.method, scope.get("endpoint")) or ""
-
-
-def _search_routes(routes: Iterable[Any], path: str, method: str, endpoint: Any) -> str | None:
+    endpoint = scope.get("endpoint")
+    other_method = None
     for candidate in _flat(routes):
-        matched = _mount_match(candidate, path)
-        if matched:
-            inner = _search_routes(_routes(candidate), path[len(matched) :], method, endpoint)
+        matched = _taken_away(candidate, path, scope)
+        if matched is not None:
+            inner = _search_below(candidate, path[len(matched) :], request, scope)
             if inner is not None:
-                return f"{candidate.path}{inner}"
+                return f"{getattr(candidate, 'path', '')}{inner}"
+            if endpoint is None:
+                break  # a router does not come back from a mount
             continue
         target = getattr(candidate, "endpoint", None)
         if target is None or (endpoint is not None and target is not endpoint):
             continue
-        methods = getattr(candidate, "methods", None)
-        if (methods is None) != (method == "WS") and methods is not None and method not in methods:
+        regex, template = getattr(candidate, "path_regex", None), getattr(candidate, "path", None)
+        if regex is None or not isinstance(template, str) or not regex.match(path):
             continue
-        regex = getattr(candidate, "path_regex", None)
-        template = getattr(candidate, "path", None)
-        if regex is not None and isinstance(template, str) and regex.match(path):
+        if _takes_method(candidate, request.method):
             return template
-    return None
+        if request.method != "WS":
+            other_method = other_method or template
+    return other_method
+
+
+def _search_below(mount: Any, path: str, request: Request, scope: Any) -> str | None:
+    routes = _routes(mount)
+    if routes:
+        return _search(routes, path, request, scope)
+    # An app without routes of its own (static files) is a route itself.
+    return "/{path}" if scope.get("endpoint", mount.app) is mount.app else None
+
+
+def _takes_method(route: Any, method: str) -> bool:
+    methods = getattr(route, "methods", None)
+    if method == "WS":
+        return not methods
+    return method in methods if methods else hasattr(route, "methods")  # a websocket's route has no methods
 
 
 def _flat(routes: Iterable[Any]) -> Iterator[Any]:
