@@ -69,8 +69,8 @@ def _holders() -> Section:
             time_series(
                 "Connection-seconds by route",
                 "Connections each route uses on average: its requests per second times their hold. Good: spread as "
-                "the traffic is. The top route is where shortening a hold frees most connections; if it does not run "
-                "SQL all that time, see 'Share of hold without a statement'.",
+                "the traffic is. If one route stands out, shortening its hold frees most connections: see whether it "
+                "runs SQL all that time under 'Share of hold without a statement'.",
                 "short",
                 Query(_largest(HOLD_SECONDS), NAME),
                 stacked=True,
@@ -212,7 +212,7 @@ def _mistakes() -> Section:
             time_series(
                 "Other events by route",
                 "Timeouts, overflow checkouts and pre-ping failures by route, in the window behind each point. Good: "
-                "empty. A timeout names the victim; for the culprit look at 'Held now, by route'.",
+                "empty. If timeouts, these routes are the victims; for the culprit look at 'Held now, by route'.",
                 "short",
                 Query(
                     _largest(

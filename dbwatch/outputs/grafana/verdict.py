@@ -118,7 +118,7 @@ def verdict() -> Section:
                 thresholds((0.01, YELLOW), (0.1, RED)),
             ),
             single_value(
-                "Findings",
+                "Findings so far",
                 "Mistakes proven since the processes started. Good: 0. If not, the table 'Findings' names route and "
                 "mistake.",
                 "short",

@@ -1,0 +1,1 @@
+"""Dashboards, rules and what surrounds them."""

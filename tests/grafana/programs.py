@@ -1,0 +1,18 @@
+"""The programs of Prometheus; what is missing fails the run on CI and skips elsewhere."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.servers.program import MissingProgramError, find_program
+
+
+def prometheus_program(name: str) -> Path:
+    """The path of ``promtool``, ``amtool``, ``prometheus-alertmanager`` ..."""
+    try:
+        return find_program(name, "run `.ci/get-prometheus` (Debian)")
+    except MissingProgramError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
