@@ -3,17 +3,16 @@
 :func:`Ledger.post` appends to a deque, which is all that a listener may do that a garbage collection can run in the
 middle of somebody's critical section. :func:`Ledger.fold` takes the facts out in order and adds them to the
 accumulators; it runs at the end of a request, before a checkout and at a scrape, so the deque cannot grow unscraped.
-prometheus_client is not touched here: its own locks are not safe against the garbage collector.
 """
 
-from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from threading import RLock
 from time import perf_counter
 from typing import Any
 
 from dbwatch import guard
+from dbwatch.accumulators import Accumulators, PoolSeries, RouteSeries
 from dbwatch.catalog import METRICS
 from dbwatch.records import LONG_REQUEST_SECONDS, NO_REQUEST, OTHER, Checkout, Request, WatchedPool
 from dbwatch.routes import route_of
@@ -22,103 +21,6 @@ from dbwatch.routes import route_of
 BATCH = 32
 #: Pairs of method and route that get series of their own (DESIGN: bounded labels).
 ROUTE_LIMIT = 200
-
-
-class Cell:
-    """The value of one counter series."""
-
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value: float = 0
-
-
-class Histogram:
-    """One histogram series: observations per bucket (not cumulative, the last one unbounded) and their sum."""
-
-    __slots__ = ("bounds", "counts", "sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Add one observation; a bucket includes its upper bound, as in Prometheus."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
-
-
-class Accumulators:
-    """Every counter and histogram series, by metric name and label values in the catalogue's order."""
-
-    def __init__(self) -> None:
-        self.counters: dict[str, dict[tuple[str, ...], Cell]] = {}
-        self.histograms: dict[str, dict[tuple[str, ...], Histogram]] = {}
-        for metric in METRICS.values():
-            if metric.kind == "counter":
-                self.counters[metric.name] = {}
-            elif metric.kind == "histogram":
-                self.histograms[metric.name] = {}
-
-    def counter(self, name: str, *labels: str) -> Cell:
-        """The series of a counter, made at 0 when it is first asked for."""
-        family = self.counters[name]
-        cell = family.get(labels)
-        if cell is None:
-            cell = family[labels] = Cell()
-        return cell
-
-    def histogram(self, name: str, *labels: str) -> Histogram:
-        """The series of a histogram, made empty when it is first asked for."""
-        family = self.histograms[name]
-        histogram = family.get(labels)
-        if histogram is None:
-            histogram = family[labels] = Histogram(METRICS[name].buckets)
-        return histogram
-
-
-class PoolSeries:
-    """The series of one pool, bound once; making them puts every closed label combination at 0."""
-
-    def __init__(self, accumulators: Accumulators, pool: str) -> None:
-        counter, histogram = accumulators.counter, accumulators.histogram
-
-        def each(name: str) -> dict[str, Cell]:
-            return {value: counter(name, pool, value) for value in METRICS[name].values}
-
-        self.checkout = {
-            value: histogram("dbwatch_checkout_seconds", pool, value)
-            for value in METRICS["dbwatch_checkout_seconds"].values
-        }
-        self.phase = {
-            value: histogram("dbwatch_checkout_phase_seconds", pool, value)
-            for value in METRICS["dbwatch_checkout_phase_seconds"].values
-        }
-        self.hold = histogram("dbwatch_hold_seconds", pool)
-        self.activity = each("dbwatch_hold_activity_seconds_total")
-        self.opened = counter("dbwatch_connections_opened_total", pool)
-        self.connect_errors = counter("dbwatch_connect_errors_total", pool)
-        self.overflow = counter("dbwatch_overflow_checkouts_total", pool)
-        self.ping_failures = counter("dbwatch_pre_ping_failures_total", pool)
-        self.timeouts = counter("dbwatch_checkout_timeouts_total", pool)
-        self.leaks = each("dbwatch_leaks_total")
-        self.leaks_returned = counter("dbwatch_leaks_returned_total", pool)
-        self.closed = each("dbwatch_connections_closed_total")
-
-
-class RouteSeries:
-    """The series of one pair of method and route, bound once."""
-
-    def __init__(self, accumulators: Accumulators, method: str, route: str) -> None:
-        counter, histogram = accumulators.counter, accumulators.histogram
-        self.checkout = histogram("dbwatch_request_checkout_seconds", method, route)
-        self.hold = histogram("dbwatch_request_hold_seconds", method, route)
-        self.wait = counter("dbwatch_request_wait_seconds_total", method, route)
-        self.executing = counter("dbwatch_request_executing_seconds_total", method, route)
-        self.checkouts = counter("dbwatch_request_checkouts_total", method, route)
-        self.statements = counter("dbwatch_request_statements_total", method, route)
-        self.blocked = counter("dbwatch_event_loop_blocked_seconds_total", method, route)
 
 
 class Ledger:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Engine
 
 from dbwatch import guard, hooks, judgement, leaks
+from dbwatch.accumulators import Accumulators
 from dbwatch.callsites import APP_CODE
 from dbwatch.context import REQUEST
 from dbwatch.findings import FOUND
 from dbwatch.hooks.pool import sweep
-from dbwatch.ledger import LEDGER, Accumulators
+from dbwatch.ledger import LEDGER
 from dbwatch.outputs import prometheus
 from dbwatch.outputs.logs import FINDING_LOG
 from dbwatch.outputs.series import Series, pool_gauges, route_connections

@@ -20,8 +20,8 @@ from prometheus_client import values as client_values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from dbwatch import catalog
+from dbwatch.accumulators import Accumulators, Histogram
 from dbwatch.guard import guarded
-from dbwatch.ledger import Accumulators, Histogram
 from dbwatch.outputs.series import Series
 from dbwatch.settings import ConfigurationError
 
