@@ -118,6 +118,8 @@ def _boolean_text(text: str) -> bool:
 
 
 def _registry(value: Any) -> Any:
+    if isinstance(value, type):  # CollectorRegistry instead of CollectorRegistry()
+        raise ValueError(value)
     if value is None or (callable(getattr(value, "register", None)) and callable(getattr(value, "collect", None))):
         return value
     raise ValueError(value)
@@ -221,18 +223,16 @@ def build(options: Mapping[str, Any], environment: Mapping[str, str] = os.enviro
     for field in fields(Settings):
         option = _OPTIONS[field.name]
         variable = f"DBWATCH_{field.name.upper()}"
-        if field.name in options:
-            source, given = field.name, options[field.name]
-        elif option.parse is not None and variable in environment:
-            source, given = variable, environment[variable]
-            try:
-                given = option.parse(given)
-            except ValueError:
-                raise _refusal(source, environment[variable], option) from None
-        else:
-            continue
         try:
-            values[field.name] = option.check(given)
+            if field.name in options:
+                source, given = field.name, options[field.name]
+                value = given
+            elif option.parse is not None and variable in environment:
+                source, given = variable, environment[variable]
+                value = option.parse(given)
+            else:
+                continue
+            values[field.name] = option.check(value)
         except ValueError:
             raise _refusal(source, given, option) from None
     return Settings(**values)
