@@ -13,7 +13,7 @@ from sqlalchemy.exc import InvalidRequestError
 from dbwatch.callsites import APP_CODE, LIMIT
 from dbwatch.findings import FOUND
 from dbwatch.ledger import LEDGER
-from dbwatch.pools import pool_limit, pool_timeout
+from dbwatch.pools import pool_limit
 from dbwatch.records import LONG_REQUEST_SECONDS, Checkout, Evidence, Request, Site, WatchedPool
 from dbwatch.settings import THRESHOLDS
 from dbwatch.sqltext import shortened
@@ -35,6 +35,12 @@ def accuse(request: Request, finding: str, pool: str, site: Site, detail: str, *
         known.count += 1
 
 
+def slow_after(pool: WatchedPool) -> float:
+    """Seconds from which a checkout of this pool is slow: the option, or half of the pool's timeout if that is less."""
+    threshold = THRESHOLDS.slow_checkout_seconds
+    return min(threshold, pool.timeout / 2) if pool.timeout else threshold
+
+
 # Facts, each with the ledger's share first.
 
 
@@ -44,13 +50,7 @@ def attempt_ended(checkout: Checkout) -> None:
     if checkout.outcome != "ok" or checkout.taken_at is None:
         return
     seconds = checkout.taken_at - checkout.asked_at
-    threshold = THRESHOLDS.slow_checkout_seconds
-    if seconds < threshold and seconds < 0.5:
-        return
-    pool = checkout.pool.pool()
-    timeout = pool_timeout(pool) if pool is not None else 0.0
-    if timeout > 0:
-        threshold = min(threshold, timeout / 2)
+    threshold = slow_after(checkout.pool)
     if seconds < threshold:
         return
     phases = {"wait": checkout.wait, "connect": checkout.connect, "ping": checkout.ping}

@@ -18,7 +18,7 @@ from dbwatch.ledger import LEDGER
 from dbwatch.outputs.logs import log_slow_request
 from dbwatch.outputs.prometheus import Exposition
 from dbwatch.records import Request
-from dbwatch.routes import method_label, route_of
+from dbwatch.routes import method_label, path_within, route_of
 from dbwatch.settings import Settings
 
 logger = logging.getLogger("dbwatch")
@@ -64,7 +64,7 @@ class DBWatchMiddleware:
         if self._exposition is None or kind not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
-        path = _path_within(scope)
+        path = path_within(scope.get("path", ""), scope.get("root_path", ""))
         if path == self._metrics_path and kind == "http" and scope["method"] in ("GET", "HEAD"):
             await self._serve_metrics(self._exposition, scope, receive, send)
             return
@@ -207,15 +207,6 @@ def _say_slow(request: Request, now: float) -> None:
 @guarded("middleware.render")
 def _render(page: Exposition, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
     return page.render(environ)
-
-
-def _path_within(scope: Scope) -> str:
-    """The path without the server's root_path."""
-    path: str = scope.get("path", "")
-    root: str = scope.get("root_path", "")
-    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("/", ""):
-        return path[len(root) :]
-    return path
 
 
 def _wsgi_environ(scope: Scope) -> dict[str, Any]:

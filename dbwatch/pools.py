@@ -119,10 +119,11 @@ class Pools:
             None if engine is None else ref(engine),
             name,
             size=math.inf if shared or isinstance(pool, NullPool) else pool_size(pool),
+            timeout=pool_timeout(pool),
             is_async=bool(getattr(dialect, "is_async", False)),
             shared=shared,
         )
-        watched.live = _checked_in(pool)
+        watched.live = _opened_before(pool)
         watched.attributes = _attributes(pool, engine)
         self._pools[id(pool)] = watched
         pool.__dict__[POOL_ATTRIBUTE] = watched
@@ -204,7 +205,7 @@ class Pools:
             watched.waiting.clear()
             watched.peaks = [0] * len(watched.peaks)
             pool = watched.pool()
-            watched.live = 0 if pool is None else _checked_in(pool)
+            watched.live = 0 if pool is None else _opened_before(pool)
             self._ledger.post(self._ledger.watch_pool, watched)
 
 
@@ -223,9 +224,10 @@ def _count_folded(ledger: Ledger) -> None:
     ledger.accumulators.counter("dbwatch_label_overflow_total", "pool").value += 1
 
 
-def _checked_in(pool: Pool) -> int:
-    checkedin = getattr(pool, "checkedin", None)
-    return int(checkedin()) if callable(checkedin) else 0
+def _opened_before(pool: Pool) -> int:
+    """Connections that were open before the pool was watched: free ones, and those the app has out."""
+    counts = (getattr(pool, name, None) for name in ("checkedin", "checkedout"))
+    return sum(max(0, int(count())) for count in counts if callable(count))
 
 
 def pool_size(pool: Pool) -> int:

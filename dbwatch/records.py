@@ -48,6 +48,7 @@ class WatchedPool:
         "pool",
         "shared",
         "size",
+        "timeout",
         "waiting",
         "__weakref__",
     )
@@ -59,6 +60,7 @@ class WatchedPool:
         name: str,
         *,
         size: float,
+        timeout: float,
         is_async: bool,
         shared: bool,
     ) -> None:
@@ -68,6 +70,8 @@ class WatchedPool:
         self.name = name
         #: Checkouts above this number are overflow; infinite where the pool has no overflow.
         self.size = size
+        #: Seconds a checkout may wait, 0 where the pool has no queue.
+        self.timeout = timeout
         #: True if the engine's driver is asynchronous, so that its waits do not hold up the event loop.
         self.is_async = is_async
         #: True for StaticPool and SingletonThreadPool, where several checkouts share one connection record and only

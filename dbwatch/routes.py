@@ -38,7 +38,7 @@ def _template(request: Request, scope: Any) -> str | None:
             return "".join(getattr(mount, "path", "") for mount in mounts) + inner
     # Starlette before 1.0 stores no route in the scope; a middleware may have handed on a copy of it; an app may have
     # set a root_path of its own.
-    return _search(_routes(request.app), _path_within(request), request, scope) or inner
+    return _search(_routes(request.app), path_within(request.path, request.root_path), request, scope) or inner
 
 
 def _router_template(scope: Any, route: Any) -> str | None:
@@ -67,7 +67,7 @@ def _mounts(request: Request, scope: Any) -> list[Any] | None:
     ``root_path`` holds raw values (``/tenant/17``); the mounts' own paths hold the parameters (``/tenant/{id}``).
     """
     passed = scope.get("root_path", "")[len(request.root_path) :]
-    return _chain(_routes(request.app), passed, _path_within(request), scope)
+    return _chain(_routes(request.app), passed, path_within(request.path, request.root_path), scope)
 
 
 def _chain(routes: Iterable[Any], passed: str, path: str, scope: Any) -> list[Any] | None:
@@ -162,9 +162,8 @@ def _routes(app: Any) -> Iterable[Any]:
     return ()
 
 
-def _path_within(request: Request) -> str:
+def path_within(path: str, root: str) -> str:
     """The path without the server's own root_path, as Starlette's ``get_route_path`` computes it."""
-    path, root = request.path, request.root_path
     if root and path.startswith(root) and (len(path) == len(root) or path[len(root)] == "/"):
         return path[len(root) :]
     return path

@@ -28,6 +28,7 @@ from dbwatch.hooks.switch import SWITCH
 from dbwatch.ledger import LEDGER
 from dbwatch.pools import POOL_ATTRIBUTE, POOLS
 from dbwatch.records import Checkout, Request, WatchedPool
+from dbwatch.settings import THRESHOLDS
 
 #: Key in a connection record's ``info``: the checkout that is out.
 CHECKOUT_KEY = "dbwatch.checkout"
@@ -88,6 +89,9 @@ def served(attempt: Attempt) -> None:
         # SingletonThreadPool handed out the proxy this thread already has: a checkout, but no new hold.
         checkout.taken_at = checkout.returned_at = perf_counter()
     _blocked_while_waiting(checkout)
+    request = checkout.request
+    if request is not None and checkout.taken_at - checkout.asked_at >= judgement.slow_after(checkout.pool):
+        request.notable = True
     LEDGER.post(judgement.attempt_ended, checkout)
 
 
@@ -245,14 +249,20 @@ def on_detach(connection: Any, record: Any) -> None:
 
 def finish(checkout: Checkout) -> None:
     """End a hold, once, whichever sign of its end comes first."""
-    if checkout.returned_at is not None:
+    pool = checkout.pool
+    used = len(pool.open)
+    # Taking it out of the dict is one atomic step: of two threads that see the end, one goes on.
+    if pool.open.pop(checkout, checkout) is checkout:
         return
     now = perf_counter()
-    pool = checkout.pool
-    pool.note_used(len(pool.open), now)
+    pool.note_used(used, now)
     checkout.returned_at = now
     checkout.reclaimed = checkout.proxy is not None and checkout.proxy() is None
-    _forget(checkout)
+    request = checkout.request
+    if request is not None:
+        request.open.pop(checkout, None)
+        if checkout.taken_at is not None and now - checkout.taken_at >= THRESHOLDS.idle_hold_seconds:
+            request.notable = True
     LEDGER.post(judgement.hold_ended, checkout)
 
 
