@@ -30,7 +30,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(title="dbwatch demo shop", lifespan=lifespan)
     app.state.database = database
     app.add_middleware(DBWatchMiddleware)
-    for cause in (exc.TimeoutError, exc.OperationalError, ConnectionError):
+    for cause in (exc.TimeoutError, exc.DBAPIError, ConnectionError):
         app.add_exception_handler(cause, _unavailable)
     app.add_exception_handler(StaleDataError, _overtaken)
     app.include_router(sync_shop.router, tags=["sync"])
@@ -43,8 +43,10 @@ async def _health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-async def _unavailable(_request: Request, _error: Exception) -> JSONResponse:
+async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
     """Answer 503 when there is no connection to be had: the client may try again, and nothing is wrong with the app."""
+    if isinstance(error, (exc.IntegrityError, exc.DataError, exc.ProgrammingError, exc.NotSupportedError)):
+        raise error
     return JSONResponse(
         {"detail": "The database is not available; try again."},
         status.HTTP_503_SERVICE_UNAVAILABLE,

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy import AsyncAdaptedQueuePool, Connection, create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -28,7 +28,7 @@ class Database:
             "pool_pre_ping": settings.pool_pre_ping,
         }
         self.engine = create_engine(settings.sync_url, **options)
-        self.async_engine = create_async_engine(settings.async_url, **options)
+        self.async_engine = create_async_engine(settings.async_url, poolclass=AsyncAdaptedQueuePool, **options)
         self.sessions = sessionmaker(self.engine, expire_on_commit=False)
         self.async_sessions = async_sessionmaker(self.async_engine, expire_on_commit=False)
         for engine in (self.engine, self.async_engine.sync_engine):
