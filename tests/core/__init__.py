@@ -1,0 +1,1 @@
+"""What dbwatch promises about pools, times and leaks, on real databases."""
