@@ -226,8 +226,7 @@ def _count_folded(ledger: Ledger) -> None:
 
 def _opened_before(pool: Pool) -> int:
     """Connections that were open before the pool was watched: free ones, and those the app has out."""
-    counts = (getattr(pool, name, None) for name in ("checkedin", "checkedout"))
-    return sum(max(0, int(count())) for count in counts if callable(count))
+    return max(0, _places(pool) or 0)
 
 
 def pool_size(pool: Pool) -> int:
@@ -321,12 +320,19 @@ def _snapshot(name: str, states: list[WatchedPool], now: float) -> PoolSnapshot:
 
 
 def _idle(pool: Pool, watched: WatchedPool, used: int) -> int:
-    """Open and free. What was opened less what was closed, because ``checkedin()`` also counts entries whose
-    connection was thrown away; and no more than ``checkedin()``, which knows nothing of a connect under way.
-    """
-    free = max(0, watched.live - used)
-    checkedin = getattr(pool, "checkedin", None)
-    return min(free, int(checkedin())) if callable(checkedin) else free
+    """Open and not with the app, one that is being tested before use included: what was opened less what was closed
+    less what is out. No more than the pool has places for, so that a connection that was closed without an event
+    cannot make it drift; the places alone would also count those whose connection was thrown away."""
+    places = _places(pool)
+    return max(0, (watched.live if places is None else min(watched.live, places)) - used)
+
+
+def _places(pool: Pool) -> int | None:
+    """Entries of a queue pool, free and out; None of any other pool."""
+    checkedin, checkedout = getattr(pool, "checkedin", None), getattr(pool, "checkedout", None)
+    if not callable(checkedin) or not callable(checkedout):
+        return None
+    return int(checkedin()) + int(checkedout())
 
 
 def _holder(checkout: Checkout, now: float) -> Holder:
