@@ -34,6 +34,15 @@ def judge(request: Request) -> None:
             _accuse(checkout)
 
 
+def judge_late(checkout: Checkout) -> None:
+    """Judge a connection that was asked for during a request and handed out when that had just ended.
+
+    A spawned task was still waiting for it, so :func:`judge` did not see it; the end of that task decides.
+    """
+    if not checkout.pool.shared and checkout.is_open():
+        _defer(checkout)
+
+
 def settle(timeout: float = 1.0) -> bool:
     """Wait until no verdict is pending any more, at most ``timeout`` seconds; True if none is.
 

@@ -25,6 +25,7 @@ from dbwatch.context import ATTEMPT, REQUEST, owner_now, waits_for
 from dbwatch.guard import guarded
 from dbwatch.hooks.connections import POOL_KEY
 from dbwatch.hooks.switch import SWITCH
+from dbwatch.leaks import judge_late
 from dbwatch.ledger import LEDGER
 from dbwatch.pools import POOL_ATTRIBUTE, POOLS
 from dbwatch.records import Checkout, Request, WatchedPool
@@ -90,8 +91,11 @@ def served(attempt: Attempt) -> None:
         checkout.taken_at = checkout.returned_at = perf_counter()
     _blocked_while_waiting(checkout)
     request = checkout.request
-    if request is not None and checkout.taken_at - checkout.asked_at >= judgement.slow_after(checkout.pool):
-        request.notable = True
+    if request is not None:
+        if checkout.taken_at - checkout.asked_at >= judgement.slow_after(checkout.pool):
+            request.notable = True
+        if request.ended_at is not None:
+            judge_late(checkout)
     LEDGER.post(judgement.attempt_ended, checkout)
 
 
