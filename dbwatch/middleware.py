@@ -62,6 +62,8 @@ class DBWatchMiddleware:
         """Handle one ASGI connection. Everything but HTTP and websockets passes untouched."""
         kind = scope["type"]
         if self._exposition is None or kind not in {"http", "websocket"}:
+            if self._exposition is not None and kind == "lifespan":
+                send = _flushing_at_shutdown(self._exposition, send)
             await self.app(scope, receive, send)
             return
         path = path_within(scope.get("path", ""), scope.get("root_path", ""))
@@ -134,6 +136,19 @@ class DBWatchMiddleware:
             self._metrics_path,
             status,
         )
+
+
+def _flushing_at_shutdown(page: Exposition, send: Send) -> Send:
+    """``send`` of a lifespan, with what the last second brought written first. Exit handlers come too late, or never:
+    uvicorn ends its workers by the signal that it was sent itself.
+    """
+
+    async def flushing_send(message: Message) -> None:
+        if message["type"].startswith("lifespan.shutdown."):
+            page.flush()
+        await send(message)
+
+    return flushing_send
 
 
 @guarded("middleware.begin")

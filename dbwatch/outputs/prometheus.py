@@ -9,6 +9,7 @@ import glob
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -189,7 +190,8 @@ def remove_dead_gauges() -> None:
     for path in glob.glob(os.path.join(glob.escape(directory), "gauge_live*_*.db")):
         number = os.path.basename(path).removesuffix(".db").rpartition("_")[2]
         if number.isdigit() and not _is_alive(int(number)):
-            client_multiprocess.mark_process_dead(int(number), directory)  # type: ignore[no-untyped-call]
+            with suppress(FileNotFoundError):  # every worker does this; another one was faster
+                client_multiprocess.mark_process_dead(int(number), directory)  # type: ignore[no-untyped-call]
 
 
 def _is_alive(process: int) -> bool:
@@ -245,6 +247,11 @@ class Exposition:
         if self._writer is not None:
             self._writer.start()
 
+    def flush(self) -> None:
+        """Write for the other processes now, where there are several: this one is about to end."""
+        if self._writer is not None:
+            self._writer.write()
+
     def render(self, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
         """Status, headers and body of the page for a WSGI environment. Call it off the event loop: it may take long.
 
@@ -252,6 +259,7 @@ class Exposition:
         """
         if self._writer is not None:
             self._writer.write()
+            remove_dead_gauges()
         answer: list[tuple[int, list[tuple[str, str]]]] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], _error: Any = None) -> None:
