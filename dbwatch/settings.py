@@ -223,16 +223,15 @@ def build(options: Mapping[str, Any], environment: Mapping[str, str] = os.enviro
     for field in fields(Settings):
         option = _OPTIONS[field.name]
         variable = f"DBWATCH_{field.name.upper()}"
+        parse: Callable[[Any], Any] | None = None
+        if field.name in options:
+            source, given = field.name, options[field.name]
+        elif option.parse is not None and variable in environment:
+            source, given, parse = variable, environment[variable], option.parse
+        else:
+            continue
         try:
-            if field.name in options:
-                source, given = field.name, options[field.name]
-                value = given
-            elif option.parse is not None and variable in environment:
-                source, given = variable, environment[variable]
-                value = option.parse(given)
-            else:
-                continue
-            values[field.name] = option.check(value)
+            values[field.name] = option.check(given if parse is None else parse(given))
         except ValueError:
             raise _refusal(source, given, option) from None
     return Settings(**values)
