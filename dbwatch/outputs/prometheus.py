@@ -8,7 +8,7 @@ import atexit
 import glob
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -228,6 +228,26 @@ def multiprocess_configured() -> bool:
     return True
 
 
+class _ProcessFiles:
+    """The per-process files of all processes as a registry. The client's own registry yields nothing for ``name[]``
+    there, because it does not know beforehand which names the files hold.
+    """
+
+    def __init__(self, names: frozenset[str] = frozenset()) -> None:
+        self._names = names
+        self._collector = client_multiprocess.MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._collector.collect():  # type: ignore[no-untyped-call]
+            if self._names:
+                metric.samples = [sample for sample in metric.samples if sample.name in self._names]
+            if metric.samples:
+                yield metric
+
+    def restricted_registry(self, names: Iterable[str]) -> "_ProcessFiles":
+        return _ProcessFiles(frozenset(names))
+
+
 class Exposition:
     """The metrics page of one registry."""
 
@@ -235,12 +255,11 @@ class Exposition:
         self._writer: MultiprocessWriter | None = None
         if multiprocess_configured():
             self._writer = _writer_for(source)
-            registry = CollectorRegistry()
-            client_multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            self._page = prometheus_client.make_wsgi_app(_ProcessFiles())
         else:
             registry = registry if registry is not None else prometheus_client.REGISTRY
             _register(registry, source)
-        self._page = prometheus_client.make_wsgi_app(registry)
+            self._page = prometheus_client.make_wsgi_app(registry)
 
     def start(self) -> None:
         """Start writing for the other processes, where there are several."""
