@@ -155,7 +155,7 @@ async def test_prometheus_finds_no_fault_with_the_page(app: FastAPI) -> None:
 
 
 def _faults(metrics: str) -> str:
-    command = [prometheus_program("promtool"), "check", "metrics"]
+    command = [str(prometheus_program("promtool")), "check", "metrics"]
     checked = subprocess.run(command, input=metrics, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked
     return checked.stdout + checked.stderr

@@ -1,0 +1,217 @@
+"""What is decided once in a process, and what a fork does to it: each test is a program of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(program: str, **environment: str) -> str:
+    """What the program prints; fails with its errors if it has any."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
+REFUSED = """
+import os
+from prometheus_client import CollectorRegistry
+SET_LATE
+from dbwatch import ConfigurationError, DBWatchMiddleware
+try:
+    DBWatchMiddleware(None)
+except ConfigurationError as error:
+    print(error)
+"""
+
+
+def test_a_multiprocess_directory_that_is_missing_is_refused(tmp_path: Path) -> None:
+    missing = tmp_path / "not made"
+    said = run(REFUSED.replace("SET_LATE", ""), PROMETHEUS_MULTIPROC_DIR=str(missing))
+    assert said.startswith(f"dbwatch: PROMETHEUS_MULTIPROC_DIR is {str(missing)!r}, which is no directory")
+    assert "Create it" in said
+
+
+def test_a_multiprocess_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    said = run(REFUSED.replace("SET_LATE", ""), PROMETHEUS_MULTIPROC_DIR=str(file))
+    assert "which is no directory this process can write to" in said
+
+
+def test_a_multiprocess_directory_that_is_an_empty_word_is_refused() -> None:
+    said = run(REFUSED.replace("SET_LATE", ""), PROMETHEUS_MULTIPROC_DIR="")
+    assert said.startswith("dbwatch: PROMETHEUS_MULTIPROC_DIR is ''")
+
+
+def test_a_multiprocess_directory_that_is_set_too_late_is_refused(tmp_path: Path) -> None:
+    set_late = f"os.environ['PROMETHEUS_MULTIPROC_DIR'] = {str(tmp_path)!r}"
+    said = run(REFUSED.replace("SET_LATE", set_late))
+    assert "it was set after prometheus_client had been imported" in said
+
+
+FORK = """
+import asyncio, os, sys, time
+from prometheus_client import generate_latest
+from sqlalchemy import QueuePool, create_engine, text
+import dbwatch
+from tests.app.calls import call
+from tests.app.scrape import Scrape, scrape
+
+engine = create_engine("sqlite://", poolclass=QueuePool, connect_args={"check_same_thread": False})
+dbwatch.watch(engine, name="shop")
+
+def query():
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+
+async def app(scope, receive, send):
+    found = scope["path"] != "/metrics"
+    if found:
+        await asyncio.to_thread(query)
+    await send({"type": "http.response.start", "status": 200 if found else 404, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+watched = dbwatch.DBWatchMiddleware(app)
+
+async def ask(times):
+    for _ in range(times):
+        await call(watched, "/")
+
+def show(who):
+    page = asyncio.run(scrape(watched))
+    [pool] = dbwatch.snapshot()
+    requests, holds = page.sum("dbwatch_request_checkouts_total"), page.value("dbwatch_hold_seconds_count")
+    shown = page.value("dbwatch_pool_connections", state="used")
+    print(f"{who} requests {requests} holds {holds} shown {shown} used {pool.used} idle {pool.idle}", flush=True)
+
+asyncio.run(ask(3))
+out = engine.connect()
+TIME_FOR_THE_FLUSHER
+show("parent")
+child = os.fork()
+if child == 0:
+    engine.dispose(close=False)  # as SQLAlchemy tells programs that fork
+    show("child")
+    asyncio.run(ask(2))
+    TIME_FOR_THE_FLUSHER
+    show("child")
+    os._exit(0)
+os.waitpid(child, 0)
+show("parent")
+out.close()
+"""
+
+
+def fork(wait: str = "", **environment: str) -> list[str]:
+    return run(FORK.replace("TIME_FOR_THE_FLUSHER", wait), **environment).splitlines()
+
+
+def test_a_forked_child_starts_at_0_and_the_parent_goes_on() -> None:
+    assert fork() == [
+        "parent requests 3.0 holds 3.0 shown 1.0 used 1 idle 0",
+        "child requests 0 holds 0.0 shown 0.0 used 0 idle 0",
+        "child requests 2.0 holds 2.0 shown 0.0 used 0 idle 1",
+        "parent requests 3.0 holds 3.0 shown 1.0 used 1 idle 0",
+    ]
+
+
+def test_processes_forked_from_one_app_add_up_in_the_shared_directory(tmp_path: Path) -> None:
+    assert fork("time.sleep(0.1)", PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) == [
+        "parent requests 3.0 holds 3.0 shown 1.0 used 1 idle 0",
+        "child requests 3.0 holds 3.0 shown 1.0 used 0 idle 0",
+        "child requests 5.0 holds 5.0 shown 1.0 used 0 idle 1",
+        "parent requests 5.0 holds 5.0 shown 1.0 used 1 idle 0",
+    ]
+
+
+FLUSHERS = """
+import os, sys, threading, time
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from sqlalchemy import QueuePool, create_engine
+import dbwatch
+from tests.app.scrape import Scrape
+
+engine = create_engine("sqlite://", poolclass=QueuePool)
+dbwatch.watch(engine, name="shop")
+dbwatch.DBWatchMiddleware(None)
+
+def flushers():
+    return sum(thread.name == "dbwatch-flusher" for thread in threading.enumerate())
+
+print(flushers())
+engine.connect().close()
+engine.connect().close()
+print(flushers())
+child = os.fork()
+if child == 0:
+    engine.dispose(close=False)
+    print(flushers())
+    engine.connect().close()
+    print(flushers(), flush=True)
+    time.sleep(1.5)  # its flusher writes every second, without any scrape
+    os._exit(0)
+sys.stdout.flush()
+os.waitpid(child, 0)
+registry = CollectorRegistry()
+MultiProcessCollector(registry)
+print(Scrape(generate_latest(registry).decode()).value("dbwatch_hold_seconds_count", pool="shop"))
+"""
+
+
+def test_each_process_has_one_flusher_from_its_first_checkout(tmp_path: Path) -> None:
+    printed = run(FLUSHERS, PROMETHEUS_MULTIPROC_DIR=str(tmp_path), PYTHONUNBUFFERED="1").split()
+    assert printed == ["0", "1", "0", "1", "3.0"]
+
+
+RESTARTED = """
+from sqlalchemy import QueuePool, create_engine
+import dbwatch
+from dbwatch import runtime
+
+engine = create_engine("sqlite://", poolclass=QueuePool)
+dbwatch.watch(engine, name="shop")
+page = runtime.exposition(None)
+for _ in range(4):
+    engine.connect().close()
+    page.flush()
+runtime._start_anew()
+# As a new process with the same process id does: what the file holds is where counting goes on.
+engine.connect().close()
+status, headers, body = page.render({"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics", "QUERY_STRING": ""})
+print([line.split()[-1] for line in body.decode().splitlines() if line.startswith("dbwatch_hold_seconds_count")])
+"""
+
+
+def test_a_process_that_finds_files_of_its_own_id_goes_on_counting_there(tmp_path: Path) -> None:
+    assert run(RESTARTED, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) == "['5.0']\n"
+
+
+NAMES = """
+from sqlalchemy import QueuePool, create_engine
+import dbwatch
+from dbwatch import runtime
+
+engine = create_engine("sqlite://", poolclass=QueuePool)
+dbwatch.watch(engine, name="shop")
+page = runtime.exposition(None)
+engine.connect().close()
+query = "name[]=dbwatch_leaks_total&name[]=dbwatch_pool_size"
+status, headers, body = page.render({"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics", "QUERY_STRING": query})
+print(sorted({line.split("{")[0] for line in body.decode().splitlines() if not line.startswith("#")}))
+"""
+
+
+def test_several_workers_also_answer_for_some_names_only(tmp_path: Path) -> None:
+    assert run(NAMES, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) == "['dbwatch_leaks_total', 'dbwatch_pool_size']\n"

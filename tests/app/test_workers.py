@@ -1,0 +1,191 @@
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import psutil
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from sqlalchemy import create_engine, text
+
+from demo_app.postgres import EmbeddedPostgres
+from tests.app.scrape import Scrape
+from tests.servers.asgi import UvicornProcess
+from tests.servers.waiting import eventually
+
+REQUESTS = 400
+ROUTE = "/query/{number}"
+
+
+@dataclass
+class Workers:
+    """Two workers of one app, and what the database knows of them."""
+
+    server: UvicornProcess
+    directory: Path
+    postgres: EmbeddedPostgres
+    application: str
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        # A new connection for each request, so that both workers get some.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self.client = httpx.Client(base_url=self.server.url, limits=limits, timeout=30.0, trust_env=False)
+
+    def scrape(self) -> Scrape:
+        """What any worker says."""
+        return Scrape(self.client.get("/metrics").raise_for_status().text)
+
+    def server_connections(self) -> int:
+        """How many connections the database has from the app."""
+        engine = create_engine(self.postgres.url())
+        with engine.connect() as connection:
+            found = connection.scalar(
+                text("SELECT count(*) FROM pg_stat_activity WHERE application_name = :name"), {"name": self.application}
+            )
+        engine.dispose()
+        return int(found or 0)
+
+    def query_until_both_have_answered(self) -> int:
+        """Send requests until each worker has answered one; returns how many were sent."""
+        pids: set[int] = set()
+        sent = 0
+        while len(pids) < 2:
+            pids.add(self.client.get("/query/1").json())
+            sent += 1
+            assert sent < 1000
+        return sent
+
+
+@pytest.fixture
+def workers(
+    tmp_path: Path, postgres: EmbeddedPostgres, uvicorn_process: Callable[..., UvicornProcess]
+) -> Iterator[Workers]:
+    directory = tmp_path / "metrics"
+    directory.mkdir()
+    application = f"workers-{uuid4().hex[:8]}"
+    server = uvicorn_process(
+        "tests.app.worker_app:app",
+        workers=2,
+        env={
+            "DATABASE_URL": f"{postgres.url('psycopg_async')}?application_name={application}",
+            "PROMETHEUS_MULTIPROC_DIR": str(directory),
+        },
+    )
+    workers = Workers(server, directory, postgres, application)
+    yield workers
+    workers.client.close()
+
+
+def counters(scrape: Scrape) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every sample that may only grow."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in scrape.families.values()
+        if family.type in {"counter", "histogram"}
+        for sample in family.samples
+    }
+
+
+@asynccontextmanager
+async def client_of(workers: Workers) -> AsyncIterator[httpx.AsyncClient]:
+    limits = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=workers.server.url, limits=limits, timeout=30.0, trust_env=False) as client:
+        yield client
+
+
+async def test_under_load_every_counter_only_grows_and_ends_at_what_was_sent(workers: Workers) -> None:
+    pids: set[int] = set()
+    scrapes: list[Scrape] = []
+    async with client_of(workers) as client:
+
+        async def send(numbers: Iterator[int]) -> None:
+            for number in numbers:
+                answer = await client.get(f"/query/{number}")
+                pids.add(answer.raise_for_status().json())
+
+        async def watch() -> None:
+            while True:
+                scrapes.append(Scrape((await client.get("/metrics")).raise_for_status().text))
+
+        watching = asyncio.create_task(watch())
+        numbers = iter(range(REQUESTS))
+        await asyncio.gather(*(send(numbers) for _ in range(12)))
+        watching.cancel()
+
+    assert len(pids) == 2
+    assert len(scrapes) > 3
+
+    def all_counted() -> Scrape:
+        scrapes.append(workers.scrape())
+        assert scrapes[-1].sum("dbwatch_request_checkouts_total") == REQUESTS
+        return scrapes[-1]
+
+    end = eventually(all_counted, every=0.2)
+    for earlier, later in zip(map(counters, scrapes), map(counters, scrapes[1:]), strict=False):
+        fell = {key: (value, later.get(key)) for key, value in earlier.items() if later.get(key, -1.0) < value}
+        assert not fell
+
+    assert end.routes() == {("GET", ROUTE): REQUESTS}
+    assert end.value("dbwatch_checkout_seconds_count", pool="shop", outcome="ok") == REQUESTS
+    assert end.value("dbwatch_checkout_seconds_bucket", pool="shop", outcome="ok", le="+Inf") == REQUESTS
+    assert end.value("dbwatch_hold_seconds_count", pool="shop") == REQUESTS
+    assert end.value("dbwatch_request_statements_total", route=ROUTE) == REQUESTS
+    assert end.value("dbwatch_request_hold_seconds_count", route=ROUTE) == REQUESTS
+    assert end.value("dbwatch_hold_seconds_sum", pool="shop") > REQUESTS * 0.002
+    assert end.sum("dbwatch_internal_errors_total") == 0
+
+    # Gauges: every worker has told its last.
+    assert end.value("dbwatch_pool_size", pool="shop") == 6
+    assert end.value("dbwatch_pool_limit", pool="shop") == 6
+    assert end.value("dbwatch_pool_timeout_seconds", pool="shop") == 30
+    assert end.value("dbwatch_pool_connections", pool="shop", state="used") == 0
+    open_now = end.value("dbwatch_pool_connections", pool="shop", state="idle")
+    assert open_now == workers.server_connections()
+    assert open_now == end.value("dbwatch_connections_opened_total", pool="shop")
+    assert end.value("dbwatch_pool_info", pool="shop") == 1
+    assert end.value("dbwatch_build_info") == 1
+
+
+def test_a_killed_worker_leaves_the_gauges_at_once_and_stays_in_the_counters(workers: Workers) -> None:
+    sent = workers.query_until_both_have_answered()
+    with workers.client.stream("GET", "/hold") as holding:
+        lines = holding.iter_lines()
+        pid = int(next(lines))
+
+        def both_show() -> Scrape:
+            scrape = workers.scrape()
+            assert scrape.value("dbwatch_pool_connections", pool="shop", state="used") == 1
+            assert scrape.value("dbwatch_request_checkouts_total", route=ROUTE) == sent
+            return scrape
+
+        before = eventually(both_show, every=0.1)
+        assert before.value("dbwatch_pool_oldest_checkout_seconds", pool="shop") > 0
+        assert list(workers.directory.glob(f"gauge_live*_{pid}.db"))
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not psutil.pid_exists(pid))
+        after = workers.scrape()
+
+    assert after.value("dbwatch_pool_connections", pool="shop", state="used") == 0
+    assert after.value("dbwatch_pool_oldest_checkout_seconds", pool="shop") == 0
+    assert after.sum("dbwatch_route_connections", route="/hold") == 0
+    assert after.value("dbwatch_request_checkouts_total", route=ROUTE) == sent
+    assert after.value("dbwatch_checkout_seconds_count", pool="shop", outcome="ok") == sent + 1
+    assert not list(workers.directory.glob(f"gauge_live*_{pid}.db"))
+
+
+def test_what_the_last_second_brought_is_written_when_the_workers_stop(workers: Workers) -> None:
+    for _ in range(20):
+        workers.client.get("/query/1").raise_for_status()
+    workers.server.stop()
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(workers.directory))  # type: ignore[no-untyped-call]
+    end = Scrape(generate_latest(registry).decode())
+    assert end.routes() == {("GET", ROUTE): 20}
+    assert end.value("dbwatch_hold_seconds_count", pool="shop") == 20
