@@ -60,12 +60,12 @@ def watch(engine: "Engine | AsyncEngine", name: str) -> None:
 
     Raises:
         TypeError: ``engine`` is no engine.
-        ValueError: ``name`` is empty.
+        ValueError: ``name`` is empty, or no string.
     """
     sync_engine = getattr(engine, "sync_engine", engine)
     if not isinstance(sync_engine, Engine):
         raise TypeError(f"dbwatch.watch() takes a SQLAlchemy Engine or AsyncEngine, not {type(engine).__name__}.")
-    if not str(name).strip():
+    if not isinstance(name, str) or not name.strip():
         raise ValueError(f"dbwatch.watch() takes a name like 'primary', not {name!r}.")
     install()
     POOLS.add_engine(sync_engine, name=name.strip())
