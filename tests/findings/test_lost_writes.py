@@ -1,0 +1,97 @@
+"""Which transactions lose rows, and which only look as if they did."""
+
+import inspect
+
+import pytest
+from fastapi import Response
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from tests.core.numbers import Numbers
+from tests.findings.apps.writes import KEPT, LOST, LOST_ON_POSTGRES, Transaction
+from tests.findings.conftest import StageApp
+from tests.findings.guilty import place
+from tests.findings.stage import Stage
+from tests.servers.databases import ASYNC, SYNC
+
+
+def transactions_at_endpoints(stage: Stage) -> None:
+    """``POST /NAME?status=CODE`` runs the transaction of that name, and closes without another word."""
+    every = {transaction.__name__: transaction for transaction in (*LOST, *LOST_ON_POSTGRES, *KEPT)}
+    if stage.is_async:
+        async_engine = stage.async_engine()
+
+        @stage.app.post("/{name}")
+        async def write_async(name: str, response: Response, status: int = 200) -> None:
+            response.status_code = status
+            if on_connection(every[name]):
+                async with async_engine.connect() as connection:
+                    await connection.run_sync(every[name])
+            else:
+                async with AsyncSession(async_engine) as session:
+                    await session.run_sync(every[name])
+    else:
+        engine = stage.engine()
+
+        @stage.app.post("/{name}")
+        def write_sync(name: str, response: Response, status: int = 200) -> None:
+            response.status_code = status
+            if on_connection(every[name]):
+                with engine.connect() as connection:
+                    every[name](connection)
+            else:
+                with Session(engine) as session:
+                    every[name](session)
+
+
+def on_connection(transaction: Transaction) -> bool:
+    """True if the transaction takes a Core connection."""
+    return "connection" in inspect.signature(transaction).parameters
+
+
+@pytest.mark.parametrize("database", [*SYNC, *ASYNC])
+def test_rows_that_nobody_commits_are_found_lost_at_the_line_that_wrote_them(
+    database: str, stage: StageApp, numbers: Numbers
+) -> None:
+    lost = LOST if database.startswith("sqlite") else (*LOST, *LOST_ON_POSTGRES)
+    found = {}
+    with stage(database, transactions_at_endpoints) as visitor:
+        for transaction in lost:
+            before = len(visitor.findings())
+            assert visitor.post(f"/{transaction.__name__}").status_code == 200
+            found[transaction.__name__] = [
+                (finding.finding, finding.route, place(finding.lines[0]).rpartition(":")[0])
+                for finding in visitor.findings()[before:]
+            ]
+    expected = [("lost_write", "/{name}", "tests/findings/apps/writes.py")]
+    assert {name: what for name, what in found.items() if what != expected} == {}
+
+
+@pytest.mark.parametrize("database", [*SYNC, *ASYNC])
+def test_rows_that_were_committed_taken_back_or_never_changed_are_not_lost(
+    database: str, stage: StageApp, numbers: Numbers
+) -> None:
+    accused = {}
+    with stage(database, transactions_at_endpoints) as visitor:
+        for transaction in KEPT:
+            before = len(visitor.findings())
+            status = visitor.post(f"/{transaction.__name__}").status_code
+            accused[transaction.__name__] = [status, *visitor.findings()[before:]]
+    assert {name: what for name, what in accused.items() if what != [200]} == {}
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 422, 500, 503])
+@pytest.mark.parametrize("database", ["sqlite-pysqlite", "postgres-asyncpg"])
+def test_a_rollback_on_a_response_that_reports_a_failure_loses_nothing(
+    database: str, status: int, stage: StageApp
+) -> None:
+    with stage(database, transactions_at_endpoints) as visitor:
+        assert visitor.post(f"/text_insert?status={status}").status_code == status
+        assert visitor.findings() == ()
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 303])
+def test_a_rollback_on_a_response_that_reports_a_success_loses_rows(status: int, stage: StageApp) -> None:
+    with stage("sqlite-pysqlite", transactions_at_endpoints) as visitor:
+        assert visitor.post(f"/text_insert?status={status}").status_code == status
+        assert [finding.finding for finding in visitor.findings()] == ["lost_write"]
