@@ -65,10 +65,15 @@ def watch(engine: "Engine | AsyncEngine", name: str) -> None:
     sync_engine = getattr(engine, "sync_engine", engine)
     if not isinstance(sync_engine, Engine):
         raise TypeError(f"dbwatch.watch() takes a SQLAlchemy Engine or AsyncEngine, not {type(engine).__name__}.")
-    if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"dbwatch.watch() takes a name like 'primary', not {name!r}.")
+    chosen = _pool_name(name)
     install()
-    POOLS.add_engine(sync_engine, name=name.strip())
+    POOLS.add_engine(sync_engine, name=chosen)
+
+
+def _pool_name(name: Any) -> str:
+    if isinstance(name, str) and name.strip():
+        return name.strip()
+    raise ValueError(f"dbwatch.watch() takes a name like 'primary', not {name!r}.")
 
 
 def flush() -> None:
