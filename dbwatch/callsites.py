@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Callable
+from enum import IntEnum
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -32,14 +32,26 @@ _PACKAGE_DIRECTORY = re.compile(r"[/\\](?:site|dist)-packages[/\\]([^/\\]+)")
 #: Installed packages that stand between the app and its database, or between the server and the app.
 _FRAMEWORKS = frozenset(
     {
-        "_pytest", "aiomysql", "aiosqlite", "anyio", "asgiref", "asyncmy", "asyncpg", "fastapi", "gevent", "greenlet",
-        "gunicorn", "httpx", "httpx2", "hypercorn", "opentelemetry", "pluggy", "prometheus_client", "psycopg",
-        "psycopg2", "psycopg_pool", "pydantic", "pymysql", "pytest", "sentry_sdk", "sqlalchemy", "sqlmodel",
-        "starlette", "uvicorn", "uvloop",
+        "_pytest", "aiomysql", "aiosqlite", "asgiref", "asyncmy", "asyncpg", "gevent", "greenlet", "gunicorn", "httpx",
+        "httpx2", "opentelemetry", "pluggy", "prometheus_client", "psycopg", "psycopg2", "psycopg_pool", "pydantic",
+        "pymysql", "pytest", "sentry_sdk", "sqlalchemy", "sqlmodel", "uvloop",
     }
 )  # fmt: skip
 #: Code objects remembered; an app that makes code at run time has ever new ones.
 _REMEMBERED = 20_000
+
+
+#: Packages that call the app. Beyond the first of their frames outside the app's lines there is only the server.
+_CALLERS = frozenset({"anyio", "fastapi", "hypercorn", "starlette", "uvicorn"})
+
+
+class Part(IntEnum):
+    """What a code object is to the app. Falsy is what a call site passes over."""
+
+    OTHER = 0
+    APP = 1
+    CALLER = 2
+    INSTALLED = 3
 
 
 class AppCode:
@@ -47,48 +59,43 @@ class AppCode:
 
     def __init__(self) -> None:
         self._root = ""
-        self._known: dict[CodeType, bool] = {}
-        self._known_installed: dict[CodeType, bool] = {}
+        #: Parts by code object, filled by :meth:`part_of`.
+        self.known: dict[CodeType, Part] = {}
 
     def set_root(self, root: str) -> None:
         """Count only files under ``root`` as the app's; empty: everything that is not installed."""
         self._root = os.path.realpath(root) + os.sep if root else ""
-        self._known.clear()
-        self._known_installed.clear()
+        self.known.clear()
 
     def owns(self, code: CodeType) -> bool:
         """True if the code object belongs to the app."""
-        known = self._known.get(code)
-        if known is None:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            known = self._known[code] = self._is_app(code.co_filename)
-        return known
+        return self.part_of(code) is Part.APP
 
-    def may_own(self, code: CodeType) -> bool:
-        """True if the code object is installed, but neither the standard library nor a framework: an app that was
-        installed itself (``pip install .`` in an image), or a library it leaves its database work to."""
-        known = self._known_installed.get(code)
-        if known is None:
-            if len(self._known_installed) >= _REMEMBERED:
-                self._known_installed.clear()
-            known = self._known_installed[code] = not self._root and _is_installed_app(code.co_filename)
-        return known
+    def part_of(self, code: CodeType) -> Part:
+        """What the code object is to the app."""
+        part = self.known.get(code)
+        if part is None:
+            if len(self.known) >= _REMEMBERED:
+                self.known.clear()
+            part = self.known[code] = self._decide(code.co_filename)
+        return part
 
-    def _is_app(self, filename: str) -> bool:
+    def _decide(self, filename: str) -> Part:
         # Generated code: "<string>" in SQLAlchemy 2.0, "<sqlalchemy generated ...>" in 2.1, "<frozen importlib...>".
         if filename.startswith("<"):
-            return filename.startswith(("<stdin>", "<ipython"))
+            return Part.APP if filename.startswith(("<stdin>", "<ipython")) else Part.OTHER
         path = os.path.realpath(filename)
-        if path.startswith(_OWN) or _PACKAGE_DIRECTORY.search(path):
-            return False
-        return path.startswith(self._root) if self._root else not path.startswith(_STANDARD)
-
-
-def _is_installed_app(filename: str) -> bool:
-    path = os.path.realpath(filename)
-    package = _PACKAGE_DIRECTORY.search(path)
-    return package is not None and package.group(1).removesuffix(".py") not in _FRAMEWORKS and not path.startswith(_OWN)
+        if path.startswith(_OWN):
+            return Part.OTHER
+        if self._root and path.startswith(self._root):
+            return Part.APP
+        installed = _PACKAGE_DIRECTORY.search(path)
+        if installed is not None:
+            package = installed.group(1).removesuffix(".py")
+            if package in _CALLERS:
+                return Part.CALLER
+            return Part.OTHER if self._root or package in _FRAMEWORKS else Part.INSTALLED
+        return Part.OTHER if self._root or path.startswith(_STANDARD) else Part.APP
 
 
 APP_CODE = AppCode()
@@ -103,25 +110,34 @@ except FileNotFoundError:
 def call_site(frame: FrameType | None, limit: int = LIMIT) -> Site:
     """The app's lines from ``frame`` outwards, innermost first, at most ``limit``.
 
-    Where none of the code is the app's by its place, installed packages that are no frameworks stand in for it.
+    An app may be installed itself (``pip install .`` in an image), or leave its database work to a library: where none
+    of the code is the app's by its place, installed packages that are no frameworks stand in for it.
     """
-    return _lines(frame, limit, APP_CODE.owns) or _lines(frame, limit, APP_CODE.may_own)
+    return _lines(frame, limit, Part.APP) or _lines(frame, limit, Part.INSTALLED)
 
 
-def _lines(frame: FrameType | None, limit: int, owns: Callable[[CodeType], bool]) -> Site:
+def _lines(frame: FrameType | None, limit: int, wanted: Part) -> Site:
     """In SQLAlchemy's asyncio the Python stack ends at the greenlet; it goes on in the frame at which the parent
-    greenlet, the one that runs the task, stopped."""
+    greenlet, the one that runs the task, stopped.
+    """
     site: list[tuple[CodeType, int]] = []
+    known = APP_CODE.known
     for _ in range(2):
-        for _ in range(DEPTH):
-            if frame is None:
-                break
+        depth = DEPTH
+        while frame is not None and depth:
             code = frame.f_code
-            if owns(code):
-                site.append((code, frame.f_lineno))
-                if len(site) == limit:
+            part = known.get(code)
+            if part is None:
+                part = APP_CODE.part_of(code)
+            if part:
+                if part is wanted:
+                    site.append((code, frame.f_lineno))
+                    if len(site) == limit:
+                        return tuple(site)
+                elif site and part is Part.CALLER:
                     return tuple(site)
             frame = frame.f_back
+            depth -= 1
         frame = _beyond_greenlet()
         if frame is None:
             break
