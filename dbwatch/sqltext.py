@@ -9,7 +9,11 @@ class StatementKind(Enum):
     """What matters about a statement for transactions and repetition."""
 
     READ = auto()
+    #: Changes as many rows as the driver counts.
     WRITE = auto()
+    #: Adds a row for certain: values and no conflict clause. It may stand within a WITH, where nobody counts its rows.
+    INSERT = auto()
+    INSERT_WITHIN = auto()
     COMMIT = auto()
     ROLLBACK = auto()
     SAVEPOINT = auto()
@@ -19,8 +23,23 @@ class StatementKind(Enum):
 
 #: Texts remembered; an app that writes values into its statements has more, and pays for the parsing again.
 _REMEMBERED: Final = 2048
+#: Names of temporary tables remembered; what is written to those is lost by nobody.
+_REMEMBERED_TABLES: Final = 500
 _COMMENTS: Final = re.compile(r"\A(?:\s+|--[^\n]*\n|/\*.*?\*/)+", re.DOTALL)
 _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
+_INSIDE: Final = re.compile(r"\([^()]*\)")
+_ADDS: Final = re.compile(
+    r"\bINSERT\s+INTO\b(?!.*\b(?:SELECT|CONFLICT|DUPLICATE)\b).*\bVALUES\b", re.IGNORECASE | re.DOTALL
+)
+_VERB: Final = re.compile(r"\b(?:SELECT|INSERT|UPDATE|DELETE|MERGE|VALUES|TABLE)\b", re.IGNORECASE)
+_TABLE: Final = r"(?:[\w$#]+\.)?([\w$#]+)"
+_TEMPORARY: Final = re.compile(
+    rf"\ACREATE\s+(?:(?:LOCAL|GLOBAL)\s+)?TEMP(?:ORARY)?\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?{_TABLE}", re.IGNORECASE
+)
+_TARGET: Final = re.compile(
+    rf"\b(?:INSERT\s+(?:OR\s+\w+\s+)?INTO|UPDATE(?:\s+ONLY)?|DELETE\s+FROM|MERGE\s+INTO|REPLACE\s+INTO)\s+{_TABLE}",
+    re.IGNORECASE,
+)
 # "FOR UPDATE" and "FOR NO KEY UPDATE" lock rows and change none.
 _WRITING: Final = re.compile(
     r"(?<!FOR )(?<!KEY )\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|MERGE\s+INTO)\b", re.IGNORECASE
@@ -39,6 +58,8 @@ _BY_KEYWORD: Final = {
 }
 
 _known: dict[str, StatementKind] = {}
+#: For the whole process: a table of the same name that is not temporary is left out with them.
+_temporary_tables: dict[str, None] = {}
 
 
 def kind_of(statement: str) -> StatementKind:
@@ -61,9 +82,64 @@ def _classify(statement: str) -> StatementKind:
         return StatementKind.ROLLBACK_TO if "TO" in words[1:3] else StatementKind.ROLLBACK
     if words[:2] == ["PREPARE", "TRANSACTION"]:
         return StatementKind.COMMIT
+    if words[0] == "CREATE":
+        _remember_temporary(text)
     if words[0] == "WITH":
-        return StatementKind.WRITE if _WRITING.search(_QUOTED.sub("", text)) else StatementKind.READ
-    return _BY_KEYWORD.get(words[0].rstrip(";"), StatementKind.OTHER)
+        return _with(_QUOTED.sub("''", text))
+    kind = _BY_KEYWORD.get(words[0].rstrip(";"), StatementKind.OTHER)
+    return _write(text) if kind is StatementKind.WRITE else kind
+
+
+def _write(text: str) -> StatementKind:
+    if _is_temporary(text):
+        return StatementKind.OTHER
+    return StatementKind.INSERT if _ADDS.match(_QUOTED.sub("''", text)) else StatementKind.WRITE
+
+
+def _with(text: str) -> StatementKind:
+    """A WITH whose last part writes is counted by the driver. One that writes further in and then reads is not: then
+    only an INSERT of values is certain, and whatever else it may be stays in doubt.
+    """
+    last = text
+    while (inner := _INSIDE.sub("", last)) != last:
+        last = inner
+    verb = _VERB.search(last)
+    if verb is not None and verb[0].upper() not in ("SELECT", "VALUES", "TABLE"):
+        return StatementKind.OTHER if _is_temporary(last[verb.start() :]) else StatementKind.WRITE
+    if not _WRITING.search(text):
+        return StatementKind.READ
+    within = [part for part in _parts(text) if _ADDS.match(part) and not _is_temporary(part)]
+    return StatementKind.INSERT_WITHIN if within else StatementKind.OTHER
+
+
+def _parts(text: str) -> list[str]:
+    """What stands in the outermost parentheses."""
+    parts, depth, start = [], 0, 0
+    for position, character in enumerate(text):
+        if character == "(":
+            depth += 1
+            if depth == 1:
+                start = position + 1
+        elif character == ")":
+            depth -= 1
+            if depth == 0:
+                parts.append(text[start:position].strip())
+    return parts
+
+
+def _remember_temporary(text: str) -> None:
+    created = _TEMPORARY.match(text.replace('"', ""))
+    if created is not None:
+        if len(_temporary_tables) >= _REMEMBERED_TABLES:
+            del _temporary_tables[next(iter(_temporary_tables))]
+        _temporary_tables[created[1].lower()] = None
+        _known.clear()  # among them may be statements that write to a table of this name
+
+
+def _is_temporary(text: str) -> bool:
+    """True if the first table written to is known to be temporary."""
+    target = _TARGET.search(text.replace('"', ""))
+    return target is not None and (target[1].lower() in _temporary_tables or target[1].startswith("#"))
 
 
 def savepoint_name(statement: str) -> str:

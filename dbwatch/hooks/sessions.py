@@ -4,6 +4,7 @@
 latter is followed by the session's ``after_rollback`` (2.0 and 2.1). AsyncSession runs a Session inside.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import event
@@ -12,6 +13,8 @@ from sqlalchemy.orm import Session
 from dbwatch.context import REQUEST
 from dbwatch.guard import guarded
 from dbwatch.hooks.pool import CHECKOUT_KEY
+from dbwatch.pools import POOLS
+from dbwatch.records import Checkout
 
 
 @guarded("sessions.after_begin")
@@ -29,11 +32,19 @@ def on_after_begin(session: Any, _transaction: Any, connection: Any) -> None:
 def on_after_rollback(session: Any) -> None:
     """The app rolled back, explicitly or by an exception through ``session.begin()``: nothing is lost by accident."""
     request = REQUEST.get()
-    if request is None:
+    if request is not None and _take_back(request.open, session):
         return
-    for checkout in list(request.open):
-        if checkout.session == id(session):
-            checkout.rolled_back = 0
+    # Rolled back where the request cannot be seen, as in run_in_executor().
+    for pool in POOLS.watched():
+        if _take_back(pool.open, session):
+            return
+
+
+def _take_back(checkouts: Iterable[Checkout], session: object) -> bool:
+    found = [checkout for checkout in list(checkouts) if checkout.session == id(session)]
+    for checkout in found:
+        checkout.rolled_back = 0
+    return bool(found)
 
 
 def install() -> None:

@@ -30,6 +30,7 @@ POLL_SECONDS = 0.1
 REMEMBERED_STATEMENTS = 200
 
 _MARK = "__dbwatch_wrapper__"
+_WRITES = (StatementKind.WRITE, StatementKind.INSERT, StatementKind.INSERT_WITHIN)
 
 
 def wrap_execute(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,6 +118,18 @@ def wrap_ping(original: Callable[..., Any]) -> Callable[..., Any]:
             pinged(started)
 
     return do_ping
+
+
+def wrap_twophase(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``do_prepare_twophase(connection, xid)`` or ``do_commit_twophase``, noted; psycopg's run no statement."""
+
+    @functools.wraps(original)
+    def do_twophase(self: Any, connection: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, connection, *args, **kwargs)
+        settled(connection)
+        return result
+
+    return do_twophase
 
 
 @guarded("statements.begin")
@@ -233,8 +246,8 @@ def statement_succeeded(checkout: Checkout, dialect: Any, cursor: Any, statement
     kind = kind_of(statement)
     if kind is StatementKind.READ or kind is StatementKind.OTHER:
         return
-    if kind is StatementKind.WRITE:
-        if _changed_rows(dialect, cursor, context) and not _commits_itself(checkout, dialect, context):
+    if kind in _WRITES:
+        if _changed_rows(kind, dialect, cursor) and not _commits_itself(checkout, dialect, context):
             if not checkout.writes:
                 checkout.write_site = call_site(sys._getframe(1))
             checkout.writes += 1
@@ -246,18 +259,21 @@ def statement_succeeded(checkout: Checkout, dialect: Any, cursor: Any, statement
         if checkout.savepoints is not None:
             checkout.writes = checkout.savepoints.get(savepoint_name(statement), checkout.writes)
     else:
-        checkout.writes = 0  # the app's own COMMIT, PREPARE TRANSACTION or ROLLBACK as text
+        _begins_anew(checkout)  # the app's own COMMIT, PREPARE TRANSACTION or ROLLBACK as text
 
 
-def _changed_rows(dialect: Any, cursor: Any, context: Any) -> bool:
-    """True if the statement changed rows, or if the driver cannot say (-1).
+def _changed_rows(kind: StatementKind, dialect: Any, cursor: Any) -> bool:
+    """True if the statement changed rows for certain: by the driver's count, or by what it is where there is none.
 
-    sqlite3 knows the count of a statement with RETURNING only after its rows were fetched and says 0 until then; an
-    INSERT is then taken to have inserted.
+    asyncpg counts no rows of executemany() (-1). sqlite3 knows the count of a statement with RETURNING only after its
+    rows were fetched and says 0 until then. Rows of a SELECT around an INSERT are not those inserted.
     """
-    if cursor.rowcount != 0:
+    if kind is StatementKind.INSERT_WITHIN:
         return True
-    return bool(dialect.name == "sqlite" and cursor.description is not None and context.isinsert)
+    rows = cursor.rowcount
+    if rows > 0 or kind is StatementKind.WRITE:
+        return bool(rows > 0)
+    return bool(rows < 0 or (dialect.name == "sqlite" and cursor.description is not None))
 
 
 def _commits_itself(checkout: Checkout, dialect: Any, context: Any) -> bool:
@@ -275,16 +291,33 @@ def _commits_itself(checkout: Checkout, dialect: Any, context: Any) -> bool:
 def committed(checkout: Checkout, dialect: Any) -> None:
     """A COMMIT went through."""
     ends(checkout, dialect)
-    checkout.writes = checkout.rolled_back = 0
+    _begins_anew(checkout)
+    checkout.rolled_back = 0
+
+
+@guarded("statements.settled")
+def settled(connection: Any) -> None:
+    """A two-phase transaction was prepared or committed: its rows outlive the connection."""
+    try:
+        checkout: Checkout | None = connection.info.get(CHECKOUT_KEY)
+    except Exception:  # noqa: BLE001  as above
+        return
+    if checkout is not None:
+        _begins_anew(checkout)
+
+
+def _begins_anew(checkout: Checkout) -> None:
+    checkout.writes = 0
     checkout.savepoints = None
+    checkout.autocommit = None  # only now may the app switch it on or off
 
 
 @guarded("statements.rolled_back")
 def rolled_back(checkout: Checkout, dialect: Any) -> None:
     """A ROLLBACK is over. Whether the app wished it is known when the connection goes back."""
     ends(checkout, dialect)
-    checkout.rolled_back, checkout.writes = checkout.writes, 0
-    checkout.savepoints = None
+    checkout.rolled_back = checkout.writes
+    _begins_anew(checkout)
 
 
 @guarded("statements.ping")
@@ -302,6 +335,8 @@ _WRAPPERS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "do_commit": wrap_commit,
     "do_rollback": wrap_rollback,
     "do_ping": wrap_ping,
+    "do_prepare_twophase": wrap_twophase,
+    "do_commit_twophase": wrap_twophase,
 }
 
 

@@ -74,7 +74,7 @@ def stage(shop_url: Callable[[str], str]) -> StageApp:
         set_up = Stage(database, shop_url(database), **options)
         for build in builds:
             build(set_up)
-        with serve(set_up.app, loop=loop) as url, Visitor(url, set_up) as visitor:
+        with serve(set_up, loop=loop) as url, Visitor(url, set_up) as visitor:
             yield visitor
 
     return on

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from sqlalchemy import AsyncAdaptedQueuePool, Engine, QueuePool, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from starlette.types import Receive, Scope, Send
 
 import dbwatch
 from tests.servers.databases import ASYNC
@@ -31,6 +32,8 @@ class Stage:
         self.app.add_middleware(dbwatch.DBWatchMiddleware, **options)
         #: Called on the app's loop before the engines are disposed of.
         self.at_end: list[Callable[[], Any]] = []
+        #: Requests that have begun and not ended.
+        self.running = 0
         self.engines: list[Engine | AsyncEngine] = []
         #: The context of no request, as a task of the lifespan has it.
         self.outside = copy_context()
@@ -46,6 +49,17 @@ class Stage:
         engine = create_async_engine(self.url, **{"poolclass": AsyncAdaptedQueuePool, **options})
         self.engines.append(engine)
         return engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The app, with its running requests counted: a client has its answer before a request has ended."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        self.running += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.running -= 1
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:

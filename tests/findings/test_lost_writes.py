@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from tests.core.numbers import Numbers
-from tests.findings.apps.writes import KEPT, LOST, LOST_ON_POSTGRES, Transaction
+from tests.findings.apps.writes import KEPT, KEPT_ON_POSTGRES, LOST, LOST_ON_POSTGRES, LOST_ON_PSYCOPG, Transaction
 from tests.findings.conftest import StageApp
 from tests.findings.guilty import place
 from tests.findings.stage import Stage
@@ -17,7 +17,8 @@ from tests.servers.databases import ASYNC, SYNC
 
 def transactions_at_endpoints(stage: Stage) -> None:
     """``POST /NAME?status=CODE`` runs the transaction of that name, and closes without another word."""
-    every = {transaction.__name__: transaction for transaction in (*LOST, *LOST_ON_POSTGRES, *KEPT)}
+    transactions = (*LOST, *LOST_ON_POSTGRES, *LOST_ON_PSYCOPG, *KEPT, *KEPT_ON_POSTGRES)
+    every = {transaction.__name__: transaction for transaction in transactions}
     if stage.is_async:
         async_engine = stage.async_engine()
 
@@ -53,7 +54,11 @@ def on_connection(transaction: Transaction) -> bool:
 def test_rows_that_nobody_commits_are_found_lost_at_the_line_that_wrote_them(
     database: str, stage: StageApp, numbers: Numbers
 ) -> None:
-    lost = LOST if database.startswith("sqlite") else (*LOST, *LOST_ON_POSTGRES)
+    lost = LOST
+    if database.startswith("postgres"):
+        lost += LOST_ON_POSTGRES
+    if "psycopg" in database:
+        lost += LOST_ON_PSYCOPG
     found = {}
     with stage(database, transactions_at_endpoints) as visitor:
         for transaction in lost:
@@ -72,8 +77,9 @@ def test_rows_that_were_committed_taken_back_or_never_changed_are_not_lost(
     database: str, stage: StageApp, numbers: Numbers
 ) -> None:
     accused = {}
+    kept = KEPT if database.startswith("sqlite") else (*KEPT, *KEPT_ON_POSTGRES)
     with stage(database, transactions_at_endpoints) as visitor:
-        for transaction in KEPT:
+        for transaction in kept:
             before = len(visitor.findings())
             status = visitor.post(f"/{transaction.__name__}").status_code
             accused[transaction.__name__] = [status, *visitor.findings()[before:]]

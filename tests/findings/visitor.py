@@ -9,6 +9,7 @@ import httpx
 import dbwatch
 from dbwatch import Finding
 from tests.findings.stage import Stage
+from tests.servers.waiting import eventually
 
 
 class Visitor:
@@ -46,7 +47,8 @@ class Visitor:
         return self._threads.submit(self._client.request, method, path)
 
     def findings(self) -> tuple[Finding, ...]:
-        """What was found, with no verdict pending."""
+        """What was found, once no request runs and no verdict is pending."""
+        eventually(lambda: self.stage.running == 0, every=0.002)
         assert dbwatch.settle(20.0)
         return dbwatch.findings()
 
