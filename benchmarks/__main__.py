@@ -1,0 +1,145 @@
+"""``python -m benchmarks``: what dbwatch costs, beside its neighbours, in one run."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+
+from benchmarks import databases, machine, tables
+from benchmarks.instructions import ValgrindMissingError, per_request
+from benchmarks.results import evaluate
+from benchmarks.rounds import BASELINE, Plan, compare
+from benchmarks.variants import NAMES, UnavailableError
+from benchmarks.workloads import WORKLOADS
+
+Command = Callable[..., Any]
+
+_save = click.option("--save", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures there as JSON.")
+_workloads = click.option(
+    "--workload",
+    "names",
+    multiple=True,
+    type=click.Choice(list(WORKLOADS)),
+    default=("sqlite-0", "sqlite-1", "sqlite-10", "thread-1", "psycopg", "asyncpg"),
+    show_default=True,
+    help="What the requests do; may be given several times.",
+)
+_variants = click.option(
+    "--variant",
+    "chosen",
+    multiple=True,
+    type=click.Choice(NAMES),
+    default=NAMES,
+    help="What is measured, by default everything; the bare app always is.",
+)
+
+
+@click.group()
+def main() -> None:
+    """Measure what dbwatch costs, and what its neighbours cost, in one run."""
+
+
+@main.command()
+@_workloads
+@_variants
+@click.option("--processes", default=3, show_default=True, help="Processes of each variant, one after another.")
+@click.option("--rounds", default=150, show_default=True, help="Pairs of batches for each process.")
+@click.option("--batch", default=20, show_default=True, help="Requests in a batch.")
+@_save
+def requests(
+    *, names: tuple[str, ...], chosen: tuple[str, ...], processes: int, rounds: int, batch: int, save: Path | None
+) -> None:
+    """CPU time added to a request over the bare app."""
+    plan = Plan(processes, rounds, batch)
+    measured = [name for name in NAMES if name in chosen or name == BASELINE]
+    results = []
+    with databases.filled(WORKLOADS[name] for name in names) as urls:
+        for name in names:
+            workload = WORKLOADS[name]
+            results.append(evaluate(workload, compare(workload, urls[workload.driver], measured, plan)))
+            click.echo(f"{tables.requests(results[-1])}\n")
+    for table in tables.further_statements(results):
+        click.echo(f"{table}\n")
+    _finish(save, {"plan": asdict(plan), "results": [asdict(result) for result in results]})
+
+
+@main.command()
+@_workloads
+@_variants
+@click.option("--requests", "count", default=300, show_default=True, help="Requests whose instructions are counted.")
+@_save
+def instructions(*, names: tuple[str, ...], chosen: tuple[str, ...], count: int, save: Path | None) -> None:
+    """Instructions added to a request over the bare app, counted by valgrind: slow, but the same every time."""
+    counted: dict[str, dict[str, float]] = {}
+    with databases.filled(WORKLOADS[name] for name in names) as urls:
+        for name in names:
+            workload = WORKLOADS[name]
+            counted[name] = {}
+            for variant in NAMES:
+                if variant in chosen or variant == BASELINE:
+                    try:
+                        counted[name][variant] = per_request(variant, workload, urls[workload.driver], count)
+                    except UnavailableError as error:
+                        click.echo(f"Without {variant}: {error}.", err=True)
+                    except ValgrindMissingError as error:
+                        raise click.ClickException(str(error)) from None
+            click.echo(f"{tables.instructions(workload, counted[name])}\n")
+    _finish(save, {"requests": count, "instructions": counted})
+
+
+@main.command()
+@click.option("--connections", default=200, show_default=True, help="Connections held at once.")
+@_save
+def memory(*, connections: int, save: Path | None) -> None:
+    """Memory for a request that is under way and for a connection that it holds."""
+    with TemporaryDirectory(prefix="dbwatch-bench-") as directory:
+        url = f"sqlite+aiosqlite:///{directory}/held.db"
+        held = {name: _run("benchmarks.held", name, url, connections) for name in (BASELINE, "dbwatch_on")}
+    request = held["dbwatch_on"]["waiting"] - held[BASELINE]["waiting"]
+    both = held["dbwatch_on"]["holding"] - held[BASELINE]["holding"]
+    click.echo(f"{request:.0f} bytes for a request under way, {both - request:.0f} more for a connection it holds\n")
+    _finish(save, {"connections": connections, "request_bytes": request, "checkout_bytes": both - request})
+
+
+@main.command()
+@click.option("--routes", multiple=True, type=int, default=(10, 200, 2000), show_default=True, help="Routes in use.")
+@click.option("--pools", default=4, show_default=True, help="Pools they use.")
+@click.option("--scrapes", default=30, show_default=True, help="How often the page is read.")
+@_save
+def scrape(*, routes: tuple[int, ...], pools: int, scrapes: int, save: Path | None) -> None:
+    """Time to read the metrics page, and how long the event loop stands meanwhile."""
+    measured = []
+    for number in routes:
+        with TemporaryDirectory(prefix="dbwatch-bench-") as directory:
+            measured.append(_run("benchmarks.scraped", directory, number, pools, scrapes))
+    click.echo(f"{tables.scrapes(measured)}\n")
+    _finish(save, {"scrapes": measured})
+
+
+def _run(module: str, *arguments: object) -> dict[str, float]:
+    """What a module prints as JSON when it is run in a process of its own."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise click.ClickException(f"{module} failed:\n{ended.stderr[-2000:]}")
+    printed: dict[str, float] = json.loads(ended.stdout)
+    return printed
+
+
+def _finish(save: Path | None, figures: dict[str, Any]) -> None:
+    described = machine.describe()
+    click.echo(f"Measured on: {', '.join(f'{name} {value}' for name, value in described.items())}.")
+    if save is not None:
+        save.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"machine": described, **figures}, indent=1, ensure_ascii=False)
+        save.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Results as Markdown tables."""
+
+from collections.abc import Iterable, Mapping
+
+from benchmarks.results import Added, Result
+from benchmarks.workloads import Workload
+
+_REFERENCES = {"prometheus_instrumentator": "of instrumentator", "otel": "of OpenTelemetry"}
+
+
+def requests(result: Result) -> str:
+    """What each variant adds to a request of one workload."""
+    lines = [
+        f"**{result.title}** (bare app: {_micro(result.bare)} µs a request, quiet {_micro(result.bare_quiet)})",
+        "",
+        "| variant | added µs, median (95 %) | added µs, quiet | quiet, of instrumentator | quiet, of OpenTelemetry |",
+        "|---|---|---|---|---|",
+    ]
+    references = [_row(result, name) for name in _REFERENCES]
+    for row in result.added:
+        cells = [
+            row.title,
+            f"{_micro(row.median)} ({_micro(row.lowest)} to {_micro(row.highest)})",
+            _micro(row.quiet),
+            *(_ratio(row.quiet, reference) for reference in references),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [f"\nWithout {name}: {reason}." for name, reason in result.unavailable.items()]
+    return "\n".join(lines)
+
+
+def per_statement(few: Result, many: Result) -> str:
+    """What each further statement costs: the difference of two workloads, divided by their statements."""
+    further = many.statements - few.statements
+    earlier = {row.variant: row for row in few.added}
+    lines = [
+        f"**Each further statement** ({few.workload} against {many.workload})",
+        "",
+        "| variant | added µs a statement, median | quiet |",
+        "|---|---|---|",
+    ]
+    for row in many.added:
+        before = earlier.get(row.variant)
+        if before is not None:
+            middle, quiet = (row.median - before.median) / further, (row.quiet - before.quiet) / further
+            lines.append(f"| {row.title} | {middle * 1e6:.2f} | {quiet * 1e6:.2f} |")
+    return "\n".join(lines)
+
+
+def instructions(workload: Workload, counted: Mapping[str, float]) -> str:
+    """What each variant adds to a request, in thousands of instructions."""
+    bare = counted["bare"]
+    added = {name: value - bare for name, value in counted.items() if name != "bare"}
+    lines = [
+        f"**{workload.title}** (bare app: {bare / 1e3:.0f} thousand instructions a request)",
+        "",
+        "| variant | added, thousands | of instrumentator | of OpenTelemetry |",
+        "|---|---|---|---|",
+    ]
+    for name, value in added.items():
+        ratios = (f"{value / added[other]:.2f}" if other in added else "" for other in _REFERENCES)
+        lines.append(f"| {' | '.join((name.replace('_', ' '), f'{value / 1e3:.1f}', *ratios))} |")
+    return "\n".join(lines)
+
+
+def scrapes(measured: Iterable[Mapping[str, float]]) -> str:
+    """Time of a scrape and the longest stall of the loop, by number of routes."""
+    lines = [
+        "| routes | pools | series | ms, CPU | ms, elapsed | longest stall, ms | idle, ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in measured:
+        times = (f"{row[name] * 1e3:.1f}" for name in ("cpu", "seconds", "stall", "idle_stall"))
+        lines.append(f"| {' | '.join((*(f'{row[name]:.0f}' for name in ('routes', 'pools', 'series')), *times))} |")
+    return "\n".join(lines)
+
+
+def _row(result: Result, variant: str) -> Added | None:
+    return next((row for row in result.added if row.variant == variant), None)
+
+
+def _ratio(value: float, reference: Added | None) -> str:
+    return "" if reference is None or reference.quiet <= 0 else f"{value / reference.quiet:.2f}"
+
+
+def _micro(seconds: float) -> str:
+    return f"{seconds * 1e6:.1f}"
+
+
+def further_statements(results: Iterable[Result]) -> list[str]:
+    """One table for each pair of workloads that differ in their number of statements only."""
+    by_name = {result.workload: result for result in results}
+    pairs = (("sqlite-1", "sqlite-10"), ("sqlite-1", "sqlite-100"), ("thread-1", "thread-10"))
+    return [per_statement(by_name[few], by_name[many]) for few, many in pairs if few in by_name and many in by_name]

@@ -1,0 +1,139 @@
+"""What the measured requests do: the same small app for every variant, with one endpoint for each workload."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI
+from sqlalchemy import Engine, create_engine, select
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Item(Base):
+    """A row of the only table."""
+
+    __tablename__ = "items"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    price: Mapped[int]
+    description: Mapped[str]
+
+
+ROWS = 100
+_ONE_VALUE = select(Item.price).where(Item.id == 7)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One kind of request: its path, the SQLAlchemy driver behind it, and its checkouts and statements."""
+
+    name: str
+    title: str
+    path: str
+    driver: str
+    checkouts: int
+    statements: int
+
+    @property
+    def needs_postgres(self) -> bool:
+        """True if the driver talks to PostgreSQL."""
+        return self.driver in ("psycopg", "asyncpg")
+
+
+WORKLOADS: dict[str, Workload] = {
+    workload.name: workload
+    for workload in (
+        Workload("sqlite-0", "async endpoint, no database", "/plain", "aiosqlite", 0, 0),
+        Workload("sqlite-1", "async endpoint, 1 statement, aiosqlite", "/statements/1", "aiosqlite", 1, 1),
+        Workload("sqlite-10", "async endpoint, 10 statements, aiosqlite", "/statements/10", "aiosqlite", 1, 10),
+        Workload("sqlite-100", "async endpoint, 100 statements, aiosqlite", "/statements/100", "aiosqlite", 1, 100),
+        Workload("thread-1", "threadpool endpoint, 1 statement, sqlite3", "/threaded/1", "pysqlite", 1, 1),
+        Workload("thread-10", "threadpool endpoint, 10 statements, sqlite3", "/threaded/10", "pysqlite", 1, 10),
+        Workload("psycopg", "async endpoint, ORM read, psycopg, PostgreSQL", "/items/7", "psycopg", 1, 1),
+        Workload("asyncpg", "async endpoint, ORM read, asyncpg, PostgreSQL", "/items/7", "asyncpg", 1, 1),
+    )
+}
+
+
+def fill(url: str) -> None:
+    """Create the table and its rows with a synchronous driver."""
+    engine = create_engine(url)
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add_all(Item(id=n, name=f"item {n}", price=n * 10, description="a row" * 5) for n in range(1, ROWS + 1))
+        session.commit()
+    engine.dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A workload's app and engine, before any variant has touched them."""
+
+    app: FastAPI
+    engine: Engine
+    close: Callable[[], Awaitable[None]]
+
+
+def build(workload: Workload, url: str) -> Bench:
+    """The app and engine of a workload."""
+    return _threaded(url) if workload.driver == "pysqlite" else _asynchronous(url)
+
+
+def _asynchronous(url: str) -> Bench:
+    app = FastAPI()
+    engine = create_async_engine(url)
+    sessions = async_sessionmaker(engine, expire_on_commit=False)
+
+    async def get_db() -> AsyncIterator[AsyncSession]:
+        async with sessions() as session:
+            yield session
+
+    database = Depends(get_db)
+
+    @app.get("/plain")
+    async def plain() -> dict[str, int]:
+        return {"price": 70}
+
+    @app.get("/statements/{count}")
+    async def statements(count: int, session: Annotated[AsyncSession, database]) -> dict[str, Any]:
+        price = None
+        for _ in range(count):
+            price = await session.scalar(_ONE_VALUE)
+        return {"price": price}
+
+    @app.get("/items/{item_id}")
+    async def item(item_id: int, session: Annotated[AsyncSession, database]) -> dict[str, Any]:
+        found = await session.get_one(Item, item_id)
+        return {"id": found.id, "name": found.name, "price": found.price, "description": found.description}
+
+    return Bench(app, engine.sync_engine, engine.dispose)
+
+
+def _threaded(url: str) -> Bench:
+    app = FastAPI()
+    engine = create_engine(url)
+    sessions = sessionmaker(engine, expire_on_commit=False)
+
+    def get_db() -> Iterator[Session]:
+        with sessions() as session:
+            yield session
+
+    database = Depends(get_db)
+
+    @app.get("/threaded/{count}")
+    def threaded(count: int, session: Annotated[Session, database]) -> dict[str, Any]:
+        price = None
+        for _ in range(count):
+            price = session.scalar(_ONE_VALUE)
+        return {"price": price}
+
+    async def close() -> None:
+        engine.dispose()
+
+    return Bench(app, engine, close)
