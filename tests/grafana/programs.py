@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -13,6 +14,11 @@ def prometheus_program(name: str) -> Path:
     try:
         return find_program(name, "run `.ci/get-prometheus` (Debian)")
     except MissingProgramError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+        cannot_run(str(error))
+
+
+def cannot_run(reason: str) -> NoReturn:
+    """Fail on CI, skip elsewhere."""
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

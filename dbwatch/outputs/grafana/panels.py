@@ -129,6 +129,9 @@ def time_series(
     panel.show_points(common_models.VisibilityMode.NEVER)
     if smallest is not None:
         panel.min(smallest)
+    if unit == "short":
+        # Counts that are all 0 would get an axis up to 100.
+        panel.axis_soft_max(1)
     if stacked or bars:
         panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
     if largest is not None:

@@ -14,7 +14,7 @@ import httpx
 import yaml
 
 from tests.grafana.expressions import ROOT
-from tests.grafana.programs import prometheus_program
+from tests.grafana.programs import cannot_run, prometheus_program
 from tests.servers.ports import free_port
 from tests.servers.program import ServerProcess
 
@@ -82,7 +82,12 @@ def alertmanager(directory: Path, pager: Pager) -> Iterator[str]:
             return False
 
     try:
-        process.wait_until(ready)
+        try:
+            process.wait_until(ready)
+        except RuntimeError as error:
+            if "default.tmpl" in str(error):  # Debian's binary reads its templates from where the package puts them.
+                cannot_run("Alertmanager lacks its templates: `apt-get install prometheus-alertmanager`")
+            raise
         yield address
     finally:
         process.stop()
