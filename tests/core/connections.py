@@ -66,12 +66,23 @@ class Connections:
         else:
             await self.in_thread(lambda: connection.execute(text(statement)).close())
 
-    async def invalidate(self, connection: AnyConnection) -> None:
-        """Throw away what is under a connection."""
-        if isinstance(connection, AsyncConnection):
-            await connection.invalidate()
+    async def invalidate(self, connection: AnyConnection, *, soft: bool = False) -> None:
+        """Throw away what is under a connection: at once, or softly, when it is taken the next time."""
+        if not soft:
+            closing = connection.invalidate()
+            if closing is not None:
+                await closing
+        elif isinstance(connection, AsyncConnection):
+            await connection.run_sync(lambda sync: _record(sync).invalidate(soft=True))
         else:
-            connection.invalidate()
+            _record(connection).invalidate(soft=True)
+
+    async def detach(self, connection: AnyConnection) -> None:
+        """Take a connection out of its pool for good."""
+        if isinstance(connection, AsyncConnection):
+            await connection.run_sync(lambda sync: sync.detach())
+        else:
+            connection.detach()
 
     async def dispose(self) -> None:
         """Dispose of the engine's pool; the engine makes another."""
@@ -90,3 +101,8 @@ async def soon(condition: Callable[[], Any], timeout: float = 20.0) -> None:
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.002)
+
+
+def _record(connection: Connection) -> Any:
+    """The pool's entry under a connection."""
+    return connection.connection._connection_record
