@@ -26,7 +26,7 @@ _workloads = click.option(
     "names",
     multiple=True,
     type=click.Choice(list(WORKLOADS)),
-    default=("sqlite-0", "sqlite-1", "sqlite-10", "thread-1", "psycopg", "asyncpg"),
+    default=("plain", "inline-1", "inline-10", "sqlite-1", "thread-1", "psycopg", "asyncpg"),
     show_default=True,
     help="What the requests do; may be given several times.",
 )

@@ -16,6 +16,7 @@ def filled(workloads: Iterable[Workload]) -> Iterator[dict[str, str]]:
         directory = stack.enter_context(TemporaryDirectory(prefix="dbwatch-bench-"))
         for driver in ("pysqlite", "aiosqlite"):
             urls[driver] = f"sqlite+{driver}:///{directory}/bench.db"
+        urls["inline"] = urls["aiosqlite"]
         fill(urls["pysqlite"])
         if any(workload.needs_postgres for workload in workloads):
             server = stack.enter_context(EmbeddedPostgres())

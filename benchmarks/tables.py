@@ -90,5 +90,10 @@ def _micro(seconds: float) -> str:
 def further_statements(results: Iterable[Result]) -> list[str]:
     """One table for each pair of workloads that differ in their number of statements only."""
     by_name = {result.workload: result for result in results}
-    pairs = (("sqlite-1", "sqlite-10"), ("sqlite-1", "sqlite-100"), ("thread-1", "thread-10"))
+    pairs = (
+        ("inline-1", "inline-10"),
+        ("inline-1", "inline-100"),
+        ("sqlite-1", "sqlite-10"),
+        ("thread-1", "thread-10"),
+    )
     return [per_statement(by_name[few], by_name[many]) for few, many in pairs if few in by_name and many in by_name]

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
-from sqlalchemy import Engine, create_engine, select
+from sqlalchemy import Engine, create_engine, make_url, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+from benchmarks.inline_sqlite import creator
 
 
 class Base(DeclarativeBase):
@@ -49,10 +51,16 @@ class Workload:
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
     for workload in (
-        Workload("sqlite-0", "async endpoint, no database", "/plain", "aiosqlite", 0, 0),
+        Workload("plain", "async endpoint, no database", "/plain", "inline", 0, 0),
+        Workload("inline-1", "async endpoint, 1 statement, SQLite without threads", "/statements/1", "inline", 1, 1),
+        Workload(
+            "inline-10", "async endpoint, 10 statements, SQLite without threads", "/statements/10", "inline", 1, 10
+        ),
+        Workload(
+            "inline-100", "async endpoint, 100 statements, SQLite without threads", "/statements/100", "inline", 1, 100
+        ),
         Workload("sqlite-1", "async endpoint, 1 statement, aiosqlite", "/statements/1", "aiosqlite", 1, 1),
         Workload("sqlite-10", "async endpoint, 10 statements, aiosqlite", "/statements/10", "aiosqlite", 1, 10),
-        Workload("sqlite-100", "async endpoint, 100 statements, aiosqlite", "/statements/100", "aiosqlite", 1, 100),
         Workload("thread-1", "threadpool endpoint, 1 statement, sqlite3", "/threaded/1", "pysqlite", 1, 1),
         Workload("thread-10", "threadpool endpoint, 10 statements, sqlite3", "/threaded/10", "pysqlite", 1, 10),
         Workload("psycopg", "async endpoint, ORM read, psycopg, PostgreSQL", "/items/7", "psycopg", 1, 1),
@@ -82,12 +90,16 @@ class Bench:
 
 def build(workload: Workload, url: str) -> Bench:
     """The app and engine of a workload."""
-    return _threaded(url) if workload.driver == "pysqlite" else _asynchronous(url)
+    if workload.driver == "pysqlite":
+        return _threaded(url)
+    if workload.driver == "inline":
+        return _asynchronous(url, async_creator=creator(str(make_url(url).database)))
+    return _asynchronous(url)
 
 
-def _asynchronous(url: str) -> Bench:
+def _asynchronous(url: str, **options: Any) -> Bench:
     app = FastAPI()
-    engine = create_async_engine(url)
+    engine = create_async_engine(url, **options)
     sessions = async_sessionmaker(engine, expire_on_commit=False)
 
     async def get_db() -> AsyncIterator[AsyncSession]:
