@@ -28,7 +28,7 @@ def on_handle_error(context: Any) -> None:
     except Exception:  # noqa: BLE001  an invalidated connection has no info
         return
     # Opened for this checkout, or in use before: then it died under way, which no test before use can prevent.
-    if checkout is None or checkout.connected or checkout.statements > 1 or checkout.request is None:
+    if checkout is None or checkout.connect is not None or checkout.statements > 1 or checkout.request is None:
         return
     if checkout.pool.attributes.get("pre_ping") == "false":
         judgement.stale(checkout, call_site(sys._getframe(1)), type(context.original_exception).__name__)

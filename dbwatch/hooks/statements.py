@@ -44,7 +44,7 @@ def wrap_execute(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             result = original(self, cursor, statement, parameters, context)
         except BaseException:
-            ends(checkout, self)
+            failed(checkout, self)
             raise
         statement_succeeded(checkout, self, cursor, statement, context)
         return result
@@ -63,7 +63,7 @@ def wrap_execute_no_params(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             result = original(self, cursor, statement, context)
         except BaseException:
-            ends(checkout, self)
+            failed(checkout, self)
             raise
         statement_succeeded(checkout, self, cursor, statement, context)
         return result
@@ -82,7 +82,7 @@ def wrap_commit(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             result = original(self, dbapi_connection)
         except BaseException:
-            ends(checkout, self)
+            failed(checkout, self)
             raise
         committed(checkout, self)
         return result
@@ -222,9 +222,13 @@ def _count_repeats(request: Request, checkout: Checkout, statement: str, now: fl
         judgement.repeated(request, checkout, statement, call_site(sys._getframe(2)), times)
 
 
-@guarded("statements.end")
-def ends(checkout: Checkout, dialect: Any) -> None:
-    """The statement, COMMIT or ROLLBACK is over, however it ended."""
+@guarded("statements.failed")
+def failed(checkout: Checkout, dialect: Any) -> None:
+    """The statement or COMMIT is over and failed."""
+    _over(checkout, dialect)
+
+
+def _over(checkout: Checkout, dialect: Any) -> None:
     checkout.running -= 1
     if checkout.running:
         return
@@ -242,7 +246,7 @@ def ends(checkout: Checkout, dialect: Any) -> None:
 @guarded("statements.succeeded")
 def statement_succeeded(checkout: Checkout, dialect: Any, cursor: Any, statement: str, context: Any) -> None:
     """The statement is over and did not fail: what did it do to the transaction?"""
-    ends(checkout, dialect)
+    _over(checkout, dialect)
     kind = kind_of(statement)
     if kind is StatementKind.READ or kind is StatementKind.OTHER:
         return
@@ -290,7 +294,7 @@ def _commits_itself(checkout: Checkout, dialect: Any, context: Any) -> bool:
 @guarded("statements.committed")
 def committed(checkout: Checkout, dialect: Any) -> None:
     """A COMMIT went through."""
-    ends(checkout, dialect)
+    _over(checkout, dialect)
     _begins_anew(checkout)
     checkout.rolled_back = 0
 
@@ -315,7 +319,7 @@ def _begins_anew(checkout: Checkout) -> None:
 @guarded("statements.rolled_back")
 def rolled_back(checkout: Checkout, dialect: Any) -> None:
     """A ROLLBACK is over. Whether the app wished it is known when the connection goes back."""
-    ends(checkout, dialect)
+    _over(checkout, dialect)
     checkout.rolled_back = checkout.writes
     _begins_anew(checkout)
 
