@@ -47,6 +47,9 @@ def slow_after(pool: WatchedPool) -> float:
 def attempt_ended(checkout: Checkout) -> None:
     """A checkout was served or gave up."""
     LEDGER.attempt_ended(checkout)
+    creator = checkout.pool.creator
+    if creator and (checkout.request is None or checkout.request.number != creator):
+        checkout.pool.creator = 0
     if checkout.outcome != "ok" or checkout.taken_at is None:
         return
     seconds = checkout.taken_at - checkout.asked_at
@@ -236,6 +239,8 @@ def second_checkout(outer: Checkout, inner: Checkout, request: Request) -> None:
     """A request took a connection while it held one of the same pool."""
     pool = inner.pool.pool()
     limit = pool_limit(pool) if pool is not None else math.inf
+    if limit == math.inf:
+        return  # nobody waits for anybody
     connections = sum(1 for checkout in list(request.open) if checkout.pool is inner.pool) + 1
     # The largest number of such requests that cannot all be stuck at once, from T x (C - 1) + 1 <= limit (HikariCP,
     # "About Pool Sizing": the smallest pool that T threads needing C connections each cannot deadlock).

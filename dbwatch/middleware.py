@@ -85,6 +85,8 @@ class DBWatchMiddleware:
                 _response_started(request, message, self.settings)
             return send(message)
 
+        if kind == "websocket":
+            receive = _by_message(request, receive)
         try:
             await self.app(scope, receive, watched_send)
         except BaseException as error:
@@ -159,6 +161,16 @@ def _begin(app: ASGIApp, scope: Scope) -> Request | None:
     request = Request(scope, method, scope.get("app") or app, get_ident(), perf_counter())
     scope[_WATCHED] = True
     return request
+
+
+def _by_message(request: Request, receive: Receive) -> Receive:
+    """``receive`` of a websocket: each message is a piece of work by itself, so repeated statements count anew."""
+
+    def received() -> Awaitable[Message]:
+        request.repeated = None
+        return receive()
+
+    return received
 
 
 @guarded("middleware.response_started")

@@ -38,6 +38,7 @@ class WatchedPool:
 
     __slots__ = (
         "attributes",
+        "creator",
         "engine",
         "is_async",
         "live",
@@ -85,6 +86,8 @@ class WatchedPool:
         self.live = 0
         #: Configuration as ``dbwatch_pool_info`` shows it.
         self.attributes: dict[str, str] = {}
+        #: Number of the request that made the engine, while nobody else has used it; else 0. Kept by the fold.
+        self.creator = 0
         self.peaks = [0] * PEAK_SLOTS
         self.peak_numbers = [-1] * PEAK_SLOTS
 

@@ -16,8 +16,9 @@ from dbwatch.callsites import call_site
 from dbwatch.context import REQUEST
 from dbwatch.guard import guarded
 from dbwatch.hooks.statements import wrap_dialect
+from dbwatch.ledger import LEDGER
 from dbwatch.pools import POOLS
-from dbwatch.records import Request, Site
+from dbwatch.records import Request, Site, WatchedPool
 
 
 def wrap_init(original: Callable[..., None]) -> Callable[..., None]:
@@ -45,10 +46,11 @@ def created(engine: Engine) -> None:
 class _Creation:
     """Engines made at one line for one URL."""
 
-    __slots__ = ("count", "first")
+    __slots__ = ("count", "first", "latest")
 
-    def __init__(self, first: Request) -> None:
+    def __init__(self, first: Request, latest: WatchedPool) -> None:
         self.first = first
+        self.latest = latest
         self.count = 1
 
 
@@ -58,20 +60,24 @@ _REMEMBERED = 500
 
 
 def _compare(request: Request, engine: Engine, site: Site) -> None:
-    """A second engine from the same line in a later request proves the mistake. Requests that overlap prove nothing:
-    several first requests may race to create one global engine. Another URL from the same line is another tenant.
+    """A second engine from the same line in a later request proves the mistake, if the one before served nobody but
+    the request that made it. Requests that overlap prove nothing: several first requests may race to create one global
+    engine. Another URL from the same line is another tenant.
     """
+    watched = POOLS.of(engine.pool)
+    watched.creator = request.number
     key = (site[0], hash(engine.url))
     known = _creations.get(key)
-    if known is None:
-        if len(_creations) >= _REMEMBERED:
+    LEDGER.fold()  # so that it is known whom the engine before has served
+    if known is None or not known.latest.creator:
+        if known is None and len(_creations) >= _REMEMBERED:
             del _creations[next(iter(_creations))]
-        _creations[key] = _Creation(request)
+        _creations[key] = _Creation(request, watched)
         return
     known.count += 1
+    known.latest = watched
     ended = known.first.ended_at
     if ended is not None and request.started_at > ended:
-        watched = POOLS.of(engine.pool)
         judgement.engine_again(request, watched.name, site, known.count)
 
 

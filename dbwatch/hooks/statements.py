@@ -7,7 +7,7 @@ wrapping costs a fraction of a microsecond, and only so is the end of a COMMIT s
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import get_ident
 from time import perf_counter
 from typing import Any
@@ -28,6 +28,9 @@ from dbwatch.sqltext import StatementKind, kind_of, savepoint_name
 POLL_SECONDS = 0.1
 #: Different statements of one request that are counted; a request with more starts counting anew.
 REMEMBERED_STATEMENTS = 200
+
+#: A SELECT with so many parameters, or with a list for one, asks for many rows at once.
+BATCH_PARAMETERS = 10
 
 _MARK = "__dbwatch_wrapper__"
 _WRITES = (StatementKind.WRITE, StatementKind.INSERT, StatementKind.INSERT_WITHIN)
@@ -153,9 +156,9 @@ def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | No
     request = REQUEST.get()
     if request is not checkout.request:
         used_by(checkout, request)
-    now = _runs(checkout, cursor)
     if request is not None and kind_of(statement) is StatementKind.READ:
-        _count_repeats(request, checkout, statement, now)
+        _count_repeats(request, checkout, statement, context, perf_counter())
+    _runs(checkout, cursor)
     return checkout
 
 
@@ -172,10 +175,9 @@ def transaction_ends(dbapi_connection: Any) -> Checkout | None:
     return checkout
 
 
-def _runs(checkout: Checkout, what: object) -> float:
-    now = perf_counter()
+def _runs(checkout: Checkout, what: object) -> None:
     if checkout.running == 0:
-        checkout.running_since = now
+        checkout.running_since = perf_counter()
     elif not checkout.pool.shared and checkout.request is not None:
         # A second one while one is in flight: two tasks have one session. The hold executes while any of them runs.
         judgement.shared(
@@ -186,7 +188,6 @@ def _runs(checkout: Checkout, what: object) -> float:
         )
     checkout.running += 1
     checkout.running_what = what
-    return now
 
 
 def used_by(checkout: Checkout, request: Request | None) -> None:
@@ -208,7 +209,7 @@ def used_by(checkout: Checkout, request: Request | None) -> None:
     judgement.shared(request, checkout, call_site(sys._getframe(2)), how)
 
 
-def _count_repeats(request: Request, checkout: Checkout, statement: str, now: float) -> None:
+def _count_repeats(request: Request, checkout: Checkout, statement: str, context: Any, now: float) -> None:
     """Count runs of the same SELECT that follow each other closely; one that comes back after a pause is a poll."""
     counts = request.repeated
     if counts is None:
@@ -218,8 +219,17 @@ def _count_repeats(request: Request, checkout: Checkout, statement: str, now: fl
     if times == 1 and len(counts) >= REMEMBERED_STATEMENTS:
         counts.clear()
     counts[statement] = (times, now)
-    if times == THRESHOLDS.repeated_statements:
+    if times == THRESHOLDS.repeated_statements and not _asks_for_many(context):
         judgement.repeated(request, checkout, statement, call_site(sys._getframe(2)), times)
+
+
+def _asks_for_many(context: Any) -> bool:
+    """True if the statement fetches a batch, as selectinload() does for each 500 parents: that is no N+1."""
+    parameters = context.parameters
+    values = parameters[0] if parameters else ()
+    if isinstance(values, Mapping):
+        values = values.values()
+    return len(values) >= BATCH_PARAMETERS or any(isinstance(value, list | tuple) for value in values)
 
 
 @guarded("statements.failed")
