@@ -28,6 +28,8 @@ from dbwatch.settings import ConfigurationError
 
 #: Seconds between two writes of the flusher: how far behind another worker's numbers may be.
 FLUSH_INTERVAL = 1.0
+#: Seconds that a fork waits at most for a write under way, which takes milliseconds.
+FORK_PATIENCE = 5.0
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -106,6 +108,7 @@ class MultiprocessWriter:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._lock = threading.Lock()
+        self._stopped_for_fork = False
         self._values: dict[tuple[str, ...], tuple[Any, float]] = {}
         self._gauges_written: dict[tuple[str, ...], Any] = {}
         self._thread: threading.Thread | None = None
@@ -118,9 +121,22 @@ class MultiprocessWriter:
                 self._thread.start()
                 atexit.register(self.write)
 
+    def before_fork(self) -> None:
+        """Let no write be under way. The client has one plain lock for all values of the process: copied while the
+        flusher holds it, it would stay locked in the child, and the app's own metrics would block there for ever.
+        """
+        self._stopped_for_fork = self._lock.acquire(timeout=FORK_PATIENCE)
+
+    def after_fork(self) -> None:
+        """In the parent: go on."""
+        if self._stopped_for_fork:
+            self._stopped_for_fork = False
+            self._lock.release()
+
     def start_anew(self) -> None:
         """In a forked child: the thread is gone, the files are the parent's, the lock may be held for ever."""
         self._lock = threading.Lock()
+        self._stopped_for_fork = False
         self._values = {}
         self._gauges_written = {}
         self._thread = None
@@ -309,7 +325,9 @@ def _register(registry: CollectorRegistry, source: Source) -> None:
 
 def _writer_for(source: Source) -> MultiprocessWriter:
     if not _writers:
-        _writers.append(MultiprocessWriter(source))
+        writer = MultiprocessWriter(source)
+        _writers.append(writer)
+        os.register_at_fork(before=writer.before_fork, after_in_parent=writer.after_fork)
     return _writers[0]
 
 
