@@ -136,12 +136,13 @@ def test_processes_forked_from_one_app_add_up_in_the_shared_directory(tmp_path: 
 
 
 FLUSHERS = """
-import os, sys, threading, time
+import os, threading
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import QueuePool, create_engine
 import dbwatch
 from tests.app.scrape import Scrape
+from tests.servers.waiting import eventually
 
 engine = create_engine("sqlite://", poolclass=QueuePool)
 dbwatch.watch(engine, name="shop")
@@ -160,19 +161,48 @@ if child == 0:
     print(flushers())
     engine.connect().close()
     print(flushers(), flush=True)
-    time.sleep(1.5)  # its flusher writes every second, without any scrape
+    # The flushers of both write every second, without any scrape.
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    def holds():
+        return Scrape(generate_latest(registry).decode()).value("dbwatch_hold_seconds_count", pool="shop")
+    print(eventually(lambda: holds() >= 3.0 and holds()), flush=True)
     os._exit(0)
-sys.stdout.flush()
 os.waitpid(child, 0)
-registry = CollectorRegistry()
-MultiProcessCollector(registry)
-print(Scrape(generate_latest(registry).decode()).value("dbwatch_hold_seconds_count", pool="shop"))
 """
 
 
 def test_each_process_has_one_flusher_from_its_first_checkout(tmp_path: Path) -> None:
     printed = run(FLUSHERS, PROMETHEUS_MULTIPROC_DIR=str(tmp_path), PYTHONUNBUFFERED="1").split()
     assert printed == ["0", "1", "0", "1", "3.0"]
+
+
+FORKS = """
+import os
+from prometheus_client import Counter
+from sqlalchemy import QueuePool, create_engine
+import dbwatch
+from dbwatch.outputs import prometheus
+
+prometheus.FLUSH_INTERVAL = 0.0  # it writes all the time, so that every fork meets a write
+engine = create_engine("sqlite://", poolclass=QueuePool)
+dbwatch.watch(engine, name="shop")
+dbwatch.DBWatchMiddleware(None)
+orders = Counter("orders", "The app's own.")
+engine.connect().close()
+for _ in range(30):
+    child = os.fork()
+    if child == 0:
+        orders.inc()
+        os._exit(0)
+    os.waitpid(child, 0)
+orders.inc()
+print("none was left hanging")
+"""
+
+
+def test_a_fork_in_the_middle_of_a_write_leaves_the_childs_own_metrics_usable(tmp_path: Path) -> None:
+    assert run(FORKS, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) == "none was left hanging\n"
 
 
 RESTARTED = """

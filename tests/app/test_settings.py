@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.app.middlewares import Query
 from tests.app.scrape import counted
 
 HERE = str(Path(__file__).parent)
+STATE_DIR = str(Path(tempfile.gettempdir()) / "dbwatch-state")
 ROOT = Path(__file__).parents[2]
 
 
@@ -42,6 +44,9 @@ VALUES: list[tuple[str, Any, str | None]] = [
     ("on_finding", note, None),
     ("server_timing", True, "on"),
     ("slow_request_seconds", 3.0, "3"),
+    ("dashboard", "/dbwatch", "/dbwatch"),
+    ("dashboard_auth", ("operator", "a:b"), "operator:a:b"),
+    ("state_dir", STATE_DIR, STATE_DIR),
 ]
 IN_ENVIRONMENT = [(name, value, text) for name, value, text in VALUES if text is not None]
 
