@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dbwatch.callsites import describe
 from dbwatch.guard import guarded
 from dbwatch.ledger import LEDGER, Ledger
-from dbwatch.records import Finding, Request, Site
+from dbwatch.records import Checkout, Finding, Request, Site
 
 #: Findings kept for programs, the live page and tests.
 KEPT = 500
@@ -22,6 +22,9 @@ class Findings:
         self._ledger = ledger
         self._ring: deque[Finding] = deque(maxlen=KEPT)
         self._listeners: list[Listener] = []
+        # Leaks by the checkout that is still out, and those whose connection has come back since.
+        self._out: dict[Checkout, Finding] = {}
+        self._returned: deque[Finding] = deque(maxlen=KEPT)
 
     def subscribe(self, listener: Listener) -> None:
         """Call ``listener`` with every finding from now on, once each, after the fold that proved it."""
@@ -40,6 +43,24 @@ class Findings:
     def clear(self) -> None:
         """Forget the ring: between tests, or in a forked child."""
         self._ring.clear()
+        self._out.clear()
+        self._returned.clear()
+
+    def still_out(self, checkout: Checkout, leak: Finding) -> None:
+        """Remember which checkout a leak was reported of. Called in the fold only."""
+        if len(self._out) >= KEPT:
+            del self._out[next(iter(self._out))]
+        self._out[checkout] = leak
+
+    def came_back(self, checkout: Checkout) -> None:
+        """The connection of a reported leak has come back. Called in the fold only."""
+        leak = self._out.pop(checkout, None)
+        if leak is not None:
+            self._returned.append(leak)
+
+    def returned(self) -> tuple[Finding, ...]:
+        """The last leaks whose connection has come back after all."""
+        return tuple(self._returned)
 
     def report(
         self,
@@ -50,7 +71,7 @@ class Findings:
         *,
         message: str,
         numbers: dict[str, float],
-    ) -> None:
+    ) -> Finding:
         """Count a finding, keep it, and tell the listeners after the fold. Called in the fold only."""
         method, route = self._ledger.route_labels(request)
         self._ledger.accumulators.counter("dbwatch_findings_total", finding, pool, method, route).value += 1
@@ -67,6 +88,7 @@ class Findings:
         )
         self._ring.append(proven)
         self._ledger.after_fold(self._tell, proven)
+        return proven
 
     def _tell(self, finding: Finding) -> None:
         for listener in list(self._listeners):

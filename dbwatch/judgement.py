@@ -91,7 +91,7 @@ def leaked(checkout: Checkout) -> None:
     """A connection is still out although its request and its owner have ended."""
     LEDGER.leaked(checkout)
     held = checkout.hold_seconds(perf_counter())
-    FOUND.report(
+    leak = FOUND.report(
         "leaked_connection",
         checkout.pool.name,
         checkout.request,
@@ -100,6 +100,7 @@ def leaked(checkout: Checkout) -> None:
         f"{_count(checkout.statements, 'statement')}.",
         numbers={"held_seconds": held, "statements": checkout.statements},
     )
+    FOUND.still_out(checkout, leak)
 
 
 def hold_ended(checkout: Checkout) -> None:
@@ -110,6 +111,7 @@ def hold_ended(checkout: Checkout) -> None:
     held = checkout.returned_at - checkout.taken_at
     request = checkout.request
     if checkout.leaked:
+        FOUND.came_back(checkout)
         LEDGER.after_fold(_say_returned, checkout)
     elif checkout.reclaimed:
         if not checkout.pool.shared:

@@ -385,6 +385,15 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiter:
+    """One checkout that waits in the pool's queue: whose it is, and for how long it has waited."""
+
+    method: str
+    route: str
+    waited_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSnapshot:
     """A pool at one moment, all pool objects of the engine's name taken together.
 
