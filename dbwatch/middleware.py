@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from threading import get_ident
 from time import perf_counter
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from sqlalchemy.exc import InvalidRequestError
 
@@ -20,6 +21,9 @@ from dbwatch.outputs.prometheus import Exposition
 from dbwatch.records import Request
 from dbwatch.routes import method_label, path_within, route_of
 from dbwatch.settings import Settings
+
+if TYPE_CHECKING:
+    from dbwatch.outputs.live.page import LivePage
 
 logger = logging.getLogger("dbwatch")
 
@@ -53,9 +57,11 @@ class DBWatchMiddleware:
         self._excluded = frozenset(path for path in self.settings.exclude if not path.endswith("/*"))
         self._excluded_below = tuple(path[:-1] for path in self.settings.exclude if path.endswith("/*"))
         self._exposition: Exposition | None = None
+        self._live: LivePage | None = None
         self._path_taken_said = False
         if self.settings.enabled:
             self._exposition = runtime.exposition(self.settings.registry)
+            self._live = runtime.live_page(self.settings)
             runtime.configure(self.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,12 +69,13 @@ class DBWatchMiddleware:
         kind = scope["type"]
         if self._exposition is None or kind not in {"http", "websocket"}:
             if self._exposition is not None and kind == "lifespan":
-                send = _flushing_at_shutdown(self._exposition, send)
+                send = self._around_lifespan(self._exposition, send)
             await self.app(scope, receive, send)
             return
         path = path_within(scope.get("path", ""), scope.get("root_path", ""))
-        if path == self._metrics_path and kind == "http" and scope["method"] in ("GET", "HEAD"):
-            await self._serve_metrics(self._exposition, scope, receive, send)
+        page = self._page_at(path, scope, self._exposition) if kind == "http" else None
+        if page is not None:
+            await page(scope, receive, send)
             return
         if path in self._excluded or path.startswith(self._excluded_below) or _WATCHED in scope:
             await self.app(scope, receive, send)
@@ -95,6 +102,33 @@ class DBWatchMiddleware:
         finally:
             REQUEST.reset(token)
             _end(request, self.settings)
+
+    def _page_at(self, path: str, scope: Scope, exposition: Exposition) -> ASGIApp | None:
+        """The page of ours that answers at a path, None if it is the app's."""
+        if path == self._metrics_path and scope["method"] in ("GET", "HEAD"):
+            return partial(self._serve_metrics, exposition)
+        # The app is not asked first: whoever chose the path left it to us.
+        if self._live is not None and self._live.owns(path):
+            return partial(self._live.handle, path)
+        return None
+
+    def _around_lifespan(self, exposition: Exposition, send: Send) -> Send:
+        """``send`` of a lifespan, with what the last second brought written at its end, and the live page's sampling
+        begun before. Exit handlers come too late, or never: uvicorn ends its workers by the signal that it was sent
+        itself.
+        """
+        live = self._live
+        if live is not None:
+            live.start()
+
+        async def noting_send(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                exposition.flush()
+                if live is not None:
+                    live.stopped()
+            await send(message)
+
+        return noting_send
 
     async def _serve_metrics(self, page: Exposition, scope: Scope, receive: Receive, send: Send) -> None:
         """The app answers first; only a 404 that no route or endpoint produced is replaced by our page."""
@@ -138,19 +172,6 @@ class DBWatchMiddleware:
             self._metrics_path,
             status,
         )
-
-
-def _flushing_at_shutdown(page: Exposition, send: Send) -> Send:
-    """``send`` of a lifespan, with what the last second brought written first. Exit handlers come too late, or never:
-    uvicorn ends its workers by the signal that it was sent itself.
-    """
-
-    async def flushing_send(message: Message) -> None:
-        if message["type"].startswith("lifespan.shutdown."):
-            page.flush()
-        await send(message)
-
-    return flushing_send
 
 
 @guarded("middleware.begin")

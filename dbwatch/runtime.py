@@ -14,10 +14,13 @@ from dbwatch.findings import FOUND
 from dbwatch.hooks.pool import sweep
 from dbwatch.ledger import LEDGER
 from dbwatch.outputs import prometheus
+from dbwatch.outputs.live import sampler
+from dbwatch.outputs.live.page import LivePage
+from dbwatch.outputs.live.report import Source as LiveSource
 from dbwatch.outputs.logs import FINDING_LOG
 from dbwatch.outputs.series import Series, pool_gauges, route_connections
 from dbwatch.pools import POOLS
-from dbwatch.records import Finding, PoolSnapshot, Request, RequestTotals
+from dbwatch.records import NO_REQUEST, Finding, PoolSnapshot, Request, RequestTotals, Waiter
 from dbwatch.routes import route_of
 from dbwatch.settings import THRESHOLDS, Settings
 from dbwatch.version import __version__
@@ -155,6 +158,36 @@ def exposition(registry: Any) -> prometheus.Exposition:
     return page
 
 
+def live_page(settings: Settings) -> LivePage | None:
+    """The live page that the settings ask for, None without one.
+
+    Raises:
+        ConfigurationError: the state directory cannot be used.
+    """
+    if settings.dashboard is None:
+        return None
+    source = LiveSource(snapshot, _waiters, lambda: LEDGER.accumulators, FOUND.recent, FOUND.returned)
+    page = LivePage(settings.dashboard, settings.dashboard_auth, settings.state_dir, source)
+    LEDGER.at_first_checkout(page.start)
+    return page
+
+
+def _waiters() -> dict[str, tuple[Waiter, ...]]:
+    """The checkouts waiting now by pool name, longest first."""
+    now = perf_counter()
+    waiters: dict[str, tuple[Waiter, ...]] = {}
+    for watched in POOLS.watched():
+        for checkout in list(watched.waiting):
+            request = checkout.request
+            waiter = Waiter(
+                method=NO_REQUEST if request is None else request.method,
+                route=NO_REQUEST if request is None else route_of(request),
+                waited_seconds=now - (checkout.wait_started or now),
+            )
+            waiters[watched.name] = (*waiters.get(watched.name, ()), waiter)
+    return waiters
+
+
 def _start_anew() -> None:
     guard.forget()
     LEDGER.start_anew()
@@ -163,3 +196,4 @@ def _start_anew() -> None:
     FINDING_LOG.forget()
     POOLS.start_anew()
     prometheus.start_anew()
+    sampler.start_anew()

@@ -7,7 +7,7 @@ import difflib
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ class Options(TypedDict, total=False):
     on_finding: "Callable[[Finding], object] | None"
     server_timing: bool
     slow_request_seconds: float | None
+    dashboard: str | None
+    dashboard_auth: "Callable[[Any], Any] | tuple[str, str] | None"
+    state_dir: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,11 @@ class Settings:
         on_finding: Called with every finding, in whichever thread proves it; it should return soon.
         server_timing: Add a ``Server-Timing`` header to responses: wait, hold so far, executing, statements.
         slow_request_seconds: Log one line for each request that took longer; None logs none.
+        dashboard: Where the live page is served; None serves none.
+        dashboard_auth: Who may see the live page: ``(user, password)``, or a function, coroutine functions included,
+            that takes the ASGI scope and returns True for who may. None lets in clients of this machine only.
+        state_dir: Directory in which the workers of one server show each other their state for the live page; empty:
+            one of their own in the system's temporary directory.
 
     The thresholds and ``app_root`` hold for the process: the middleware built last sets them.
     """
@@ -71,6 +79,9 @@ class Settings:
     on_finding: "Callable[[Finding], object] | None" = None
     server_timing: bool = False
     slow_request_seconds: float | None = None
+    dashboard: str | None = None
+    dashboard_auth: "Callable[[Any], Any] | tuple[str, str] | None" = field(default=None, repr=False)
+    state_dir: str = ""
 
 
 class Thresholds:
@@ -100,6 +111,8 @@ class _Option:
     check: Callable[[Any], Any]
     parse: Callable[[str], Any] | None
     allowed: str
+    #: True if a wrong value must not be repeated in the message.
+    secret: bool = False
 
 
 def _boolean(value: Any) -> bool:
@@ -137,6 +150,33 @@ def _optional_path(value: Any) -> str | None:
 
 def _optional_path_text(text: str) -> str | None:
     return None if text.strip().lower() in {"", "none", "off"} else text.strip()
+
+
+def _dashboard(value: Any) -> str | None:
+    path = _optional_path(value)
+    if path is None or path.strip("/"):
+        return None if path is None else path.rstrip("/")
+    raise ValueError(value)  # everything lies below "/"
+
+
+def _auth(value: Any) -> Any:
+    if value is None or callable(value):
+        return value
+    pair = isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, str) and part for part in value)
+    if pair and ":" not in value[0]:
+        return value
+    raise ValueError(value)
+
+
+def _auth_text(text: str) -> tuple[str, ...] | None:
+    return tuple(text.split(":", 1)) if text else None
+
+
+def _state_dir(value: Any) -> str:
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if isinstance(path, str) and (not path or os.path.isabs(path)):
+        return path
+    raise ValueError(value)
 
 
 def _paths(value: Any) -> tuple[str, ...]:
@@ -203,6 +243,19 @@ _OPTIONS: dict[str, _Option] = {
     "slow_request_seconds": _Option(
         _optional_seconds, _optional_seconds_text, "a number of seconds above 0, or None (in the environment: none)"
     ),
+    "dashboard": _Option(
+        _dashboard,
+        _optional_path_text,
+        "a path like '/dbwatch', but not '/', or None for no live page (in the environment: none)",
+    ),
+    "dashboard_auth": _Option(
+        _auth,
+        _auth_text,
+        "a pair of user and password, neither empty and the user without ':' (in the environment: user:password), a "
+        "function that takes the ASGI scope, or None",
+        secret=True,
+    ),
+    "state_dir": _Option(_state_dir, str.strip, "an absolute path, or an empty string for a directory of our own"),
 }
 
 
@@ -220,22 +273,23 @@ def build(options: Mapping[str, Any], environment: Mapping[str, str] = os.enviro
                 f"dbwatch has no option {name!r}. {hint}The options are: {', '.join(sorted(_OPTIONS))}."
             )
     values: dict[str, Any] = {}
-    for field in fields(Settings):
-        option = _OPTIONS[field.name]
-        variable = f"DBWATCH_{field.name.upper()}"
+    for chosen in fields(Settings):
+        option = _OPTIONS[chosen.name]
+        variable = f"DBWATCH_{chosen.name.upper()}"
         parse: Callable[[Any], Any] | None = None
-        if field.name in options:
-            source, given = field.name, options[field.name]
+        if chosen.name in options:
+            source, given = chosen.name, options[chosen.name]
         elif option.parse is not None and variable in environment:
             source, given, parse = variable, environment[variable], option.parse
         else:
             continue
         try:
-            values[field.name] = option.check(given if parse is None else parse(given))
+            values[chosen.name] = option.check(given if parse is None else parse(given))
         except ValueError:
             raise _refusal(source, given, option) from None
     return Settings(**values)
 
 
 def _refusal(source: str, value: Any, option: _Option) -> ConfigurationError:
-    return ConfigurationError(f"dbwatch: {source} is {value!r}; allowed is {option.allowed}.")
+    said = "is wrong" if option.secret else f"is {value!r}"
+    return ConfigurationError(f"dbwatch: {source} {said}; allowed is {option.allowed}.")

@@ -1,0 +1,195 @@
+"""The last ten minutes: a sample of every pool each second, and what each pool and route had added up to at intervals.
+
+Everything is bounded. Only the sampler's thread writes and reads here.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from dbwatch.accumulators import Accumulators
+from dbwatch.catalog import METRICS
+from dbwatch.outputs.live.document import Samples, Slots, Totals
+from dbwatch.records import PoolSnapshot
+
+#: Samples kept: ten minutes of seconds.
+SAMPLES = 600
+#: A slot of the checkout times; a window of ten minutes needs the marks at both of its ends.
+SLOT_SECONDS = 10
+MARKS = SAMPLES // SLOT_SECONDS + 1
+_MINUTE_MARKS = 60 // SLOT_SECONDS
+#: Routes are many, so their marks are few: one a minute.
+ROUTE_SECONDS = 60
+ROUTE_MARKS = SAMPLES // ROUTE_SECONDS + 1
+
+_OUTCOMES = METRICS["dbwatch_checkout_seconds"].values
+_PHASES = METRICS["dbwatch_checkout_phase_seconds"].values
+_ACTIVITIES = METRICS["dbwatch_hold_activity_seconds_total"].values
+
+#: used, idle, overflow, waiters, leaked, size, limit
+Numbers = tuple[int, int, int, int, int, int, int | None]
+#: requests, connection-seconds, wait, executing, statements, findings
+RouteNumbers = tuple[float, ...]
+RouteMark = dict[tuple[str, str], RouteNumbers]
+
+
+def whole(number: float) -> int | None:
+    """A count that may be unlimited, as JSON can say it."""
+    return None if math.isinf(number) else int(number)
+
+
+def pool_totals(accumulators: Accumulators, pool: str) -> Totals:
+    """What a pool has done since the process began."""
+    checkouts = accumulators.histograms["dbwatch_checkout_seconds"]
+    each = [checkouts[(pool, outcome)] for outcome in _OUTCOMES if (pool, outcome) in checkouts]
+    phases = accumulators.histograms["dbwatch_checkout_phase_seconds"]
+    hold = accumulators.histogram("dbwatch_hold_seconds", pool)
+    activity = accumulators.counters["dbwatch_hold_activity_seconds_total"]
+    buckets = len(METRICS["dbwatch_checkout_seconds"].buckets) + 1
+    return {
+        "checkout_buckets": [sum(histogram.counts[number] for histogram in each) for number in range(buckets)],
+        "checkout_seconds": sum(histogram.sum for histogram in each),
+        "outcomes": {
+            outcome: sum(checkouts[(pool, outcome)].counts) if (pool, outcome) in checkouts else 0
+            for outcome in _OUTCOMES
+        },
+        "phases": {phase: phases[(pool, phase)].sum if (pool, phase) in phases else 0.0 for phase in _PHASES},
+        "hold_buckets": list(hold.counts),
+        "hold_seconds": hold.sum,
+        "activity": {name: activity[(pool, name)].value if (pool, name) in activity else 0.0 for name in _ACTIVITIES},
+    }
+
+
+def subtract(new: Totals, old: Totals | None) -> Totals:
+    """What was added between two totals; everything if there is no older one."""
+    if old is None:
+        return new
+    return {
+        "checkout_buckets": _less(new["checkout_buckets"], old["checkout_buckets"]),
+        "checkout_seconds": new["checkout_seconds"] - old["checkout_seconds"],
+        "outcomes": {key: value - old["outcomes"][key] for key, value in new["outcomes"].items()},
+        "phases": {key: value - old["phases"][key] for key, value in new["phases"].items()},
+        "hold_buckets": _less(new["hold_buckets"], old["hold_buckets"]),
+        "hold_seconds": new["hold_seconds"] - old["hold_seconds"],
+        "activity": {key: value - old["activity"][key] for key, value in new["activity"].items()},
+    }
+
+
+def _less(new: list[int], old: list[int]) -> list[int]:
+    return [mine - theirs for mine, theirs in zip(new, old, strict=True)]
+
+
+@dataclass(slots=True)
+class PoolHistory:
+    """One pool: samples, and totals at the end of each slot."""
+
+    samples: deque[tuple[int, Numbers]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    marks: deque[tuple[int, Totals]] = field(default_factory=lambda: deque(maxlen=MARKS))
+
+    def columns(self, last: int = SAMPLES) -> Samples:
+        """The last samples as columns."""
+        rows = list(self.samples)[-last:]
+        used, idle, overflow, waiters, leaked, size, limit = zip(*(row for _, row in rows), strict=True)
+        return {
+            "at": [at for at, _ in rows],
+            "used": list(used),
+            "idle": list(idle),
+            "overflow": list(overflow),
+            "waiters": list(waiters),
+            "leaked": list(leaked),
+            "size": list(size),
+            "limit": list(limit),
+        }
+
+    def needed(self) -> list[int]:
+        """Connections needed at each sample: used, less the leaked ones that serve nobody, plus waiters."""
+        return [max(0, used - leaked) + waiters for _, (used, _, _, waiters, leaked, _, _) in self.samples]
+
+    def slots(self) -> Slots:
+        """Checkouts in each slot that is complete."""
+        marks = list(self.marks)
+        between = [subtract(new, old) for (_, old), (_, new) in pairwise(marks)]
+        return {
+            "at": [at for at, _ in marks[1:]],
+            "buckets": [slot["checkout_buckets"] for slot in between],
+            "timeouts": [slot["outcomes"]["timeout"] for slot in between],
+        }
+
+    def window(self, accumulators: Accumulators, pool: str) -> tuple[Totals, Totals]:
+        """What the pool has done in the window, and in the last minute. The window of a young process is its life."""
+        now = pool_totals(accumulators, pool)
+        start = self.marks[0][1] if len(self.marks) == MARKS else None
+        minute = self.marks[-_MINUTE_MARKS][1] if len(self.marks) >= _MINUTE_MARKS else None
+        return subtract(now, start), subtract(now, minute)
+
+
+class History:
+    """The last ten minutes of this process."""
+
+    def __init__(self) -> None:
+        self.pools: dict[str, PoolHistory] = {}
+        self._route_marks: deque[tuple[int, RouteMark]] = deque(maxlen=ROUTE_MARKS)
+        self._first: int | None = None
+
+    def sample(self, at: int, snapshots: tuple[PoolSnapshot, ...], accumulators: Accumulators) -> None:
+        """Take the sample of second ``at``."""
+        if self._first is None:
+            self._first = at
+        names = {pool.name for pool in snapshots}
+        for gone in self.pools.keys() - names:
+            del self.pools[gone]
+        for pool in snapshots:
+            history = self.pools.get(pool.name)
+            if history is None:
+                history = self.pools[pool.name] = PoolHistory()
+            if not history.marks or at // SLOT_SECONDS != history.marks[-1][0] // SLOT_SECONDS:
+                history.marks.append((at, pool_totals(accumulators, pool.name)))
+            history.samples.append(
+                (
+                    at,
+                    (
+                        *(pool.used, pool.idle, pool.overflow, pool.waiters, pool.leaked, pool.size),
+                        whole(pool.limit),
+                    ),
+                )
+            )
+        if not self._route_marks or at // ROUTE_SECONDS != self._route_marks[-1][0] // ROUTE_SECONDS:
+            self._route_marks.append((at, route_numbers(accumulators)))
+
+    def window_seconds(self, at: int) -> float:
+        """How far back the history reaches at second ``at``."""
+        return 0.0 if self._first is None else float(min(SAMPLES, at - self._first))
+
+    def routes(self, accumulators: Accumulators) -> RouteMark:
+        """What each route has added in the window; routes that did nothing are left out."""
+        before = self._route_marks[0][1] if len(self._route_marks) == ROUTE_MARKS else {}
+        window = {}
+        for labels, numbers in route_numbers(accumulators).items():
+            old = before.get(labels)
+            added = numbers if old is None else tuple(new - was for new, was in zip(numbers, old, strict=True))
+            if any(added):
+                window[labels] = added
+        return window
+
+
+def route_numbers(accumulators: Accumulators) -> RouteMark:
+    """What each route has added up to since the process began."""
+    counters = accumulators.counters
+    found: dict[tuple[str, str], int] = {}
+    for (_, _, method, route), cell in list(counters["dbwatch_findings_total"].items()):
+        found[(method, route)] = found.get((method, route), 0) + int(cell.value)
+    numbers: RouteMark = {}
+    for labels, hold in list(accumulators.histograms["dbwatch_request_hold_seconds"].items()):
+        key = (labels[0], labels[1])
+        numbers[key] = (
+            sum(hold.counts),
+            hold.sum,
+            counters["dbwatch_request_wait_seconds_total"][labels].value,
+            counters["dbwatch_request_executing_seconds_total"][labels].value,
+            counters["dbwatch_request_statements_total"][labels].value,
+            found.pop(key, 0),
+        )
+    # A finding may name a route that has not ended a request with a checkout.
+    numbers.update({key: (0, 0.0, 0.0, 0.0, 0, count) for key, count in found.items()})
+    return numbers
