@@ -20,6 +20,7 @@ RUNBOOKS = ROOT / "docs" / "runbooks"
 
 _VARIABLES = {
     "$__rate_interval": "1m",
+    "$__range": "5m",
     "$job": ".+",
     "$instance": ".+",
     "$pool": ".+",

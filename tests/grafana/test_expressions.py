@@ -69,7 +69,7 @@ def test_the_dashboards_need_no_recording_rule() -> None:
 def test_rates_on_dashboards_take_grafanas_own_interval() -> None:
     for expression in IN_DASHBOARDS:
         windows = re.findall(r"(?:rate|increase)\(.*?\[(.*?)\]", expression.text)
-        assert set(windows) <= {"$__rate_interval"}, expression.where
+        assert set(windows) <= {"$__rate_interval", "$__range"}, expression.where
 
 
 def test_nothing_is_averaged_over_instances() -> None:

@@ -196,16 +196,9 @@ def _wrong(options: DashboardOptions) -> Section:
                     Column("Job", label="job"),
                     Column("Instance", label="instance"),
                     Column("Pool", label="pool"),
-                    Column(
-                        "Firing",
-                        "max by (alertname, severity, job, instance, pool) "
-                        f'(ALERTS{{alertname=~"{ALERT_NAMES}",alertstate="firing",job=~"$job|",pool=~"$pool|"}})',
-                        hidden=True,
-                    ),
+                    Column("Rank", _firing_by_rank(), hidden=True),
                 ),
-                sort_by="Severity",
-                ascending=True,
-                no_value="No alert is firing",
+                sort_by="Rank",
                 size=(12, 7),
             ),
             values_table(
@@ -220,10 +213,19 @@ def _wrong(options: DashboardOptions) -> Section:
                     Column("Times", sum_by(("finding", "pool", "method", "route"), FINDINGS), width=80),
                 ),
                 sort_by="Times",
-                no_value="No finding",
                 size=(12, 7),
             ),
         ),
+    )
+
+
+def _firing_by_rank() -> str:
+    """The firing alerts, valued so that those that page come first."""
+    return "\nor\n".join(
+        f"{rank} * max by (alertname, severity, job, instance, pool) "
+        f'(ALERTS{{alertname=~"{ALERT_NAMES}",alertstate="firing",severity="{severity}",'
+        'job=~"$job|",pool=~"$pool|"})'
+        for rank, severity in ((3, "critical"), (2, "warning"), (1, "info"))
     )
 
 

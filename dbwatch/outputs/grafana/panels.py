@@ -251,11 +251,10 @@ def values_table(
     columns: Sequence[Column],
     *,
     sort_by: str,
-    ascending: bool = False,
     no_value: str = "-",
     size: tuple[int, int],
 ) -> Placed:
-    """The values of now, one row for each combination of the label columns; sorted by a column."""
+    """The values of now, one row for each combination of the label columns; the largest of ``sort_by`` first."""
     panel = _begin(table.Panel(), title, description, "short").no_value(no_value).thresholds(thresholds())
     queries = [column for column in columns if column.expr]
     renames = {column.label: column.name for column in columns if column.label}
@@ -267,18 +266,15 @@ def values_table(
         key: True for key, name in renames.items() if name in {c.name for c in columns if c.hidden}
     }
     order = {key: [column.name for column in columns].index(name) for key, name in renames.items()}
-    panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
-    panel.with_transformation(
-        models.DataTransformerConfig(
-            id_val="organize",
-            options={"renameByName": renames, "indexByName": order, "excludeByName": hidden},
-        )
+    (sort_key,) = (key for key, name in renames.items() if name == sort_by)
+    transformations: tuple[tuple[str, dict[str, object]], ...] = (
+        ("merge", {}),
+        # Before the renaming, so that a table can be sorted by a column that is hidden.
+        ("sortBy", {"fields": {}, "sort": [{"field": sort_key, "desc": True}]}),
+        ("organize", {"renameByName": renames, "indexByName": order, "excludeByName": hidden}),
     )
-    panel.with_transformation(
-        models.DataTransformerConfig(
-            id_val="sortBy", options={"fields": {}, "sort": [{"field": sort_by, "desc": not ascending}]}
-        )
-    )
+    for name, settings in transformations:
+        panel.with_transformation(models.DataTransformerConfig(id_val=name, options=settings))
     for column in columns:
         if properties := column.properties():
             panel.override_by_name(column.name, properties)

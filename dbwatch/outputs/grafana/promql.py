@@ -74,9 +74,9 @@ def _check_label(metric: Metric, series: str, label: str, values: tuple[str, ...
         raise ValueError(f"{series}: {label} is one of {', '.join(allowed)}, not {', '.join(values)}")
 
 
-def rate(selector: str, window: str = "$__rate_interval") -> str:
-    """Increase per second."""
-    return f"rate({selector}[{window}])"
+def rate(selector: str, window: str = "$__rate_interval", at: str = "") -> str:
+    """Increase per second over the window that ends now, or ``at`` another time (as ``end()``)."""
+    return f"rate({selector}[{window}]{f' @ {at}' if at else ''})"
 
 
 def increase(selector: str, window: str = "$__rate_interval") -> str:
@@ -99,6 +99,6 @@ def max_by(labels: Iterable[str], expression: str) -> str:
     return f"max by ({', '.join(labels)}) ({expression})"
 
 
-def quantile(q: float, buckets: str, labels: Iterable[str], window: str = "$__rate_interval") -> str:
+def quantile(q: float, buckets: str, labels: Iterable[str], window: str = "$__rate_interval", at: str = "") -> str:
     """Quantile of a histogram, one for each combination of these labels; nothing (instead of NaN) without traffic."""
-    return f"(histogram_quantile({q}, sum by ({', '.join((*labels, 'le'))}) (rate({buckets}[{window}]))) >= 0)"
+    return f"(histogram_quantile({q}, sum by ({', '.join((*labels, 'le'))}) ({rate(buckets, window, at)})) >= 0)"

@@ -1,5 +1,7 @@
 """The routes dashboard: which requests hold the connections, wait for them, leak them, or block the event loop."""
 
+from collections.abc import Callable
+
 from grafana_foundation_sdk.models import dashboard as models
 
 from dbwatch.outputs.grafana import links
@@ -23,23 +25,48 @@ from dbwatch.outputs.grafana.panels import (
 from dbwatch.outputs.grafana.promql import events, quantile, rate, sum_by
 
 ROUTE = ("method", "route")
+EVENT = (*ROUTE, "event")
 NAME = "{{method}} {{route}}"
 SHOWN = 10
 
 CHECKOUT_BUCKETS = selected("dbwatch_request_checkout_seconds_bucket")
 HOLD_BUCKETS = selected("dbwatch_request_hold_seconds_bucket")
-REQUESTS = sum_by(ROUTE, rate(selected("dbwatch_request_hold_seconds_count")))
-HOLD_SECONDS = sum_by(ROUTE, rate(selected("dbwatch_request_hold_seconds_sum")))
-WAIT_SECONDS = sum_by(ROUTE, rate(selected("dbwatch_request_wait_seconds_total")))
-EXECUTING_SECONDS = sum_by(ROUTE, rate(selected("dbwatch_request_executing_seconds_total")))
-CHECKOUTS = sum_by(ROUTE, rate(selected("dbwatch_request_checkouts_total")))
-STATEMENTS = sum_by(ROUTE, rate(selected("dbwatch_request_statements_total")))
-ROUTE_EVENTS = selected("dbwatch_route_events_total")
+LEAKS = selected("dbwatch_route_events_total", event="leak")
+OTHER_EVENTS = selected("dbwatch_route_events_total", event=("timeout", "overflow", "pre_ping_failure"))
 FINDINGS = selected("dbwatch_findings_total")
-BLOCKED = selected("dbwatch_event_loop_blocked_seconds_total")
 
-#: A request may hold two connections at once, and rounding may leave the difference just below zero.
-WITHOUT_STATEMENT = f"clamp_min(1 - {EXECUTING_SECONDS} / ({HOLD_SECONDS} > 0), 0)"
+#: Writes an expression by route over a window that ends now or at another time.
+ByRoute = Callable[[str, str], str]
+NOW = ("$__rate_interval", "")
+WHOLE_RANGE = ("$__range", "end()")
+
+
+def _rate_of(series: str) -> ByRoute:
+    return lambda window, at: sum_by(ROUTE, rate(selected(series), window, at))
+
+
+def _share_of(part: ByRoute, whole: ByRoute) -> ByRoute:
+    return lambda window, at: f"{part(window, at)} / ({whole(window, at)} > 0)"
+
+
+def _p95_of(buckets: str) -> ByRoute:
+    return lambda window, at: quantile(0.95, buckets, ROUTE, window, at)
+
+
+REQUESTS = _rate_of("dbwatch_request_hold_seconds_count")
+HOLD_SECONDS = _rate_of("dbwatch_request_hold_seconds_sum")
+WAIT_SECONDS = _rate_of("dbwatch_request_wait_seconds_total")
+EXECUTING_SECONDS = _rate_of("dbwatch_request_executing_seconds_total")
+BLOCKED_SECONDS = _rate_of("dbwatch_event_loop_blocked_seconds_total")
+CHECKOUTS = _share_of(_rate_of("dbwatch_request_checkouts_total"), REQUESTS)
+STATEMENTS = _share_of(_rate_of("dbwatch_request_statements_total"), REQUESTS)
+MEAN_HOLD = _share_of(HOLD_SECONDS, REQUESTS)
+CHECKOUT_P95, HOLD_P95 = _p95_of(CHECKOUT_BUCKETS), _p95_of(HOLD_BUCKETS)
+
+
+def _without_statement(window: str, at: str) -> str:
+    # A request may hold two connections at once, and rounding may leave the difference just below zero.
+    return f"clamp_min(1 - {_share_of(EXECUTING_SECONDS, HOLD_SECONDS)(window, at)}, 0)"
 
 
 def routes(options: DashboardOptions) -> models.Dashboard:
@@ -54,12 +81,9 @@ def routes(options: DashboardOptions) -> models.Dashboard:
     )
 
 
-def _largest(expression: str) -> str:
-    return f"topk({SHOWN}, {expression})"
-
-
-def _per_request(total: str) -> str:
-    return f"{total} / ({REQUESTS} > 0)"
+def _largest(by_route: ByRoute) -> str:
+    """The routes that were largest over the whole range: topk alone chooses others at every point of the graph."""
+    return f"{by_route(*NOW)}\nand on ({', '.join(ROUTE)})\ntopk({SHOWN}, {by_route(*WHOLE_RANGE)})"
 
 
 def _holders() -> Section:
@@ -82,7 +106,7 @@ def _holders() -> Section:
                 "Connections out at this moment. Good: few each. If one route holds most of the pool, it is the "
                 "culprit, whoever else gets the timeout: see its hold and what it does meanwhile.",
                 "short",
-                Query(_largest(sum_by(ROUTE, selected("dbwatch_route_connections")) + " > 0"), NAME),
+                Query(f"topk({SHOWN}, {sum_by(ROUTE, selected('dbwatch_route_connections'))} > 0)", NAME),
                 thresholds(base=BLUE),
                 size=(10, 9),
             ),
@@ -92,26 +116,26 @@ def _holders() -> Section:
                 "statements each, little hold without a statement. If not, read the row: many statements is an N+1, "
                 "two checkouts a nested session, much idle hold a connection kept across other work.",
                 (
-                    Column("Route", label="route"),
+                    Column("Route", label="route", width=260),
                     Column("Method", label="method", width=80),
-                    Column("Connections", HOLD_SECONDS),
-                    Column("Requests/s", REQUESTS),
-                    Column("Hold, mean", _per_request(HOLD_SECONDS), unit="s"),
-                    Column("Hold p95", quantile(0.95, HOLD_BUCKETS, ROUTE), unit="s"),
+                    Column("Connections", HOLD_SECONDS(*NOW)),
+                    Column("Requests/s", REQUESTS(*NOW)),
+                    Column("Hold, mean", MEAN_HOLD(*NOW), unit="s"),
+                    Column("Hold p95", HOLD_P95(*NOW), unit="s"),
                     Column(
                         "Checkout p95",
-                        quantile(0.95, CHECKOUT_BUCKETS, ROUTE),
+                        CHECKOUT_P95(*NOW),
                         unit="s",
                         limits=thresholds((0.1, ORANGE), (1, RED)),
                     ),
                     Column(
                         "No statement",
-                        WITHOUT_STATEMENT,
+                        _without_statement(*NOW),
                         unit="percentunit",
                         limits=thresholds((0.5, YELLOW), (0.8, ORANGE)),
                     ),
-                    Column("Checkouts", _per_request(CHECKOUTS), limits=thresholds((1.5, YELLOW), (3, ORANGE))),
-                    Column("Statements", _per_request(STATEMENTS), limits=thresholds((10, YELLOW), (50, ORANGE))),
+                    Column("Checkouts", CHECKOUTS(*NOW), limits=thresholds((1.5, YELLOW), (3, ORANGE))),
+                    Column("Statements", STATEMENTS(*NOW), limits=thresholds((10, YELLOW), (50, ORANGE))),
                 ),
                 sort_by="Connections",
                 size=(24, 9),
@@ -130,7 +154,7 @@ def _waits() -> Section:
                 "routes are slow alike, the pool is short or somebody else holds it: see 'Connection-seconds by "
                 "route'. If one, it checks out more than once.",
                 "s",
-                Query(_largest(quantile(0.95, CHECKOUT_BUCKETS, ROUTE)), NAME),
+                Query(_largest(CHECKOUT_P95), NAME),
                 legend_values=True,
                 size=(12, 9),
             ),
@@ -140,7 +164,7 @@ def _waits() -> Section:
                 "seconds, look at the same route under 'Share of hold without a statement': high means idle, low "
                 "means slow SQL.",
                 "s",
-                Query(_largest(quantile(0.95, HOLD_BUCKETS, ROUTE)), NAME),
+                Query(_largest(HOLD_P95), NAME),
                 legend_values=True,
                 size=(12, 9),
             ),
@@ -160,7 +184,7 @@ def _waits() -> Section:
                 "route with many connection-seconds, it keeps a connection while it calls something else, renders or "
                 "streams: take it later or give it back earlier.",
                 "percentunit",
-                Query(_largest(WITHOUT_STATEMENT), NAME),
+                Query(_largest(_without_statement), NAME),
                 largest=1,
                 legend_values=True,
                 size=(12, 8),
@@ -178,7 +202,7 @@ def _habits() -> Section:
                 "Good: 1. If 2 or more at the same time, requests can block each other for good once as many run as "
                 "the pool has connections; the finding nested_checkout proves it.",
                 "short",
-                Query(_largest(_per_request(CHECKOUTS)), NAME),
+                Query(_largest(CHECKOUTS), NAME),
                 legend_values=True,
                 size=(12, 8),
             ),
@@ -187,7 +211,7 @@ def _habits() -> Section:
                 "Good: a handful that does not grow with the data. If it is large, suspect an N+1: the finding "
                 "repeated_statement names the statement.",
                 "short",
-                Query(_largest(_per_request(STATEMENTS)), NAME),
+                Query(_largest(STATEMENTS), NAME),
                 legend_values=True,
                 size=(12, 8),
             ),
@@ -205,7 +229,7 @@ def _mistakes() -> Section:
                 "this route's session is not closed on some path: the finding leaked_connection in the log has the "
                 "line.",
                 "short",
-                Query(f"{sum_by(ROUTE, events(selected('dbwatch_route_events_total', event='leak')))} > 0", NAME),
+                Query(f"{sum_by(ROUTE, events(LEAKS))} > 0", NAME),
                 bars=True,
                 size=(12, 8),
             ),
@@ -215,17 +239,8 @@ def _mistakes() -> Section:
                 "empty. If timeouts, these routes are the victims; for the culprit look at 'Held now, by route'.",
                 "short",
                 Query(
-                    _largest(
-                        sum_by(
-                            (*ROUTE, "event"),
-                            events(
-                                selected(
-                                    "dbwatch_route_events_total", event=("timeout", "overflow", "pre_ping_failure")
-                                )
-                            ),
-                        )
-                        + " > 0"
-                    ),
+                    f"({sum_by(EVENT, events(OTHER_EVENTS))} > 0)\nand on ({', '.join(EVENT)})\n"
+                    f"topk({SHOWN}, {sum_by(EVENT, OTHER_EVENTS + ' @ end()')})",
                     "{{event}}, " + NAME,
                 ),
                 bars=True,
@@ -245,7 +260,7 @@ def _mistakes() -> Section:
                 "Share of the time in which a synchronous engine held up the event loop. Good: empty. If not, every "
                 "other request of that process stood still meanwhile: use an async driver, or a plain def endpoint.",
                 "percentunit",
-                Query(f"{_largest(sum_by(ROUTE, rate(BLOCKED)))} > 0", NAME, Style(fill=20)),
+                Query(f"({_largest(BLOCKED_SECONDS)}) > 0", NAME, Style(fill=20)),
                 size=(12, 8),
             ),
             values_table(
@@ -259,7 +274,6 @@ def _mistakes() -> Section:
                     Column("Times", sum_by(("finding", *ROUTE, "pool"), FINDINGS), width=80),
                 ),
                 sort_by="Times",
-                no_value="No finding",
                 size=(14, 8),
             ),
             ranking(
@@ -267,7 +281,7 @@ def _mistakes() -> Section:
                 "Good: none. If not, mend the top one first: each of these was a connection lost to the pool until "
                 "it came back or the process ended.",
                 "short",
-                Query(_largest(sum_by(ROUTE, selected("dbwatch_route_events_total", event="leak")) + " > 0"), NAME),
+                Query(f"topk({SHOWN}, {sum_by(ROUTE, LEAKS)} > 0)", NAME),
                 thresholds(base=PURPLE),
                 size=(10, 8),
             ),

@@ -105,7 +105,7 @@ def _exhaustion_predicted(options: RuleOptions) -> Alert:
         "Leaking connections will soon have used up the pool.",
         f"{WHERE}: at the present rate of leaks no connection is left in {{{{ $value | humanizeDuration }}}}.",
         POOL_LABELS,
-        hold="1m",
+        hold="30s",
         keep="5m",
         dashboard=POOL_UID,
     )
