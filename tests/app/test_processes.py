@@ -243,5 +243,12 @@ print(sorted({line.split("{")[0] for line in body.decode().splitlines() if not l
 """
 
 
+def test_a_file_that_another_process_has_only_just_created_does_not_spoil_the_page(tmp_path: Path) -> None:
+    # prometheus_client creates its files empty and gives them their size afterwards.
+    for name in ("counter_4000001.db", "histogram_4000001.db", "gauge_livesum_4000001.db"):
+        (tmp_path / name).touch()
+    assert run(NAMES, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) == "['dbwatch_leaks_total', 'dbwatch_pool_size']\n"
+
+
 def test_several_workers_also_answer_for_some_names_only(tmp_path: Path) -> None:
     assert run(NAMES, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) == "['dbwatch_leaks_total', 'dbwatch_pool_size']\n"
