@@ -118,7 +118,7 @@ def hold_ended(checkout: Checkout) -> None:
             FOUND.report(
                 "leaked_connection",
                 checkout.pool.name,
-                request,
+                request or checkout.spawner,
                 checkout.site,
                 message=f"Nobody gave the connection back; the garbage collector did, after {held:.2f} s.",
                 numbers={"held_seconds": held, "statements": checkout.statements},

@@ -147,6 +147,7 @@ class Checkout:
         "savepoints",
         "session",
         "site",
+        "spawner",
         "statements",
         "streaming",
         "taken_at",
@@ -160,6 +161,8 @@ class Checkout:
     def __init__(self, pool: WatchedPool, request: "Request | None", asked_at: float) -> None:
         self.pool = pool
         self.request = request
+        #: The request whose task asks for itself after the request has ended.
+        self.spawner: Request | None = None
         self.asked_at = asked_at
         self.outcome: Outcome | None = None
         # Phases: None until they happen.

@@ -70,13 +70,14 @@ def begin(pool: Any) -> Attempt:
     """An attempt begins: note who asks, and when."""
     LEDGER.fold_if_due()
     watched = pool.__dict__.get(POOL_ATTRIBUTE) or POOLS.of(pool)
-    request = REQUEST.get()
+    request, spawner = REQUEST.get(), None
     if request is not None:
         if request.ended_at is None:
             request.tried = True
         else:
-            request = None  # a task that outlived its request asks for itself
+            request, spawner = None, request  # a task that outlived its request asks for itself
     checkout = Checkout(watched, request, perf_counter())
+    checkout.spawner = spawner
     return checkout, ATTEMPT.set(checkout)
 
 

@@ -246,7 +246,10 @@ def _over(checkout: Checkout, dialect: Any) -> None:
     checkout.running_what = None
     checkout.executing += seconds
     request = checkout.request
-    if request is not None and not dialect.is_async and get_ident() == request.thread:
+    if request is None or dialect.is_async or get_ident() != request.thread:
+        return
+    # Nobody's line: the garbage collector rolls back in whichever thread it runs.
+    if checkout.proxy is not None and checkout.proxy() is not None:
         checkout.blocked += seconds
         if request.blocked_at is None:
             request.blocked_at = (checkout.pool.name, call_site(sys._getframe(1)))

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from sqlalchemy import AsyncAdaptedQueuePool, Engine, QueuePool, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from starlette.middleware import Middleware
 from starlette.types import Receive, Scope, Send
 
 import dbwatch
@@ -49,6 +50,10 @@ class Stage:
         engine = create_async_engine(self.url, **{"poolclass": AsyncAdaptedQueuePool, **options})
         self.engines.append(engine)
         return engine
+
+    def add_inner(self, kind: Any, **options: Any) -> None:
+        """Add a middleware inside dbwatch's, as one is that was added before it."""
+        self.app.user_middleware.append(Middleware(kind, **options))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The app, with its running requests counted: a client has its answer before a request has ended."""
