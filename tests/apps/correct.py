@@ -9,7 +9,7 @@ Each entry is a function that returns an app, with the one line of dbwatch in it
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI
@@ -34,10 +34,10 @@ class Urls:
 
     @property
     def slow(self) -> str:
-        """A statement that would run for many seconds."""
+        """A statement that runs for so long that it is cancelled; SQLite cannot be stopped and goes on to its end."""
         if self.is_postgres:
             return "SELECT pg_sleep(20)"
-        return "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000000) SELECT max(i) FROM n"
+        return "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT max(i) FROM n"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Pattern:
     """A correct app, and how to visit it."""
 
     app: Any
-    visit: Visit = over_uvicorn("/")
+    visit: Visit = field(default_factory=over_uvicorn)
 
 
 CORRECT: dict[str, Callable[[Urls], Pattern]] = {}

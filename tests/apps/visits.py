@@ -37,7 +37,8 @@ def ask(url: str, paths: Iterable[str], clients: int = CLIENTS) -> list[httpx.Re
 
 
 def over_uvicorn(*paths: str, status: int = 200) -> Visit:
-    """GET the paths in turn from many clients at once."""
+    """GET the paths (``/`` if none is given) in turn from many clients at once."""
+    paths = paths or ("/",)
 
     def visit(app: Any, requests: int) -> None:
         with serve(app) as url:

@@ -141,6 +141,7 @@ async def test_a_pool_that_keeps_nothing_closes_for_no_special_reason(connect: C
     assert all_accounted_for(numbers)
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_engine_that_is_dropped_takes_its_idle_connections_with_it(tmp_path: Path, numbers: Numbers) -> None:
     engine = create_engine(f"sqlite:///{tmp_path / 'test.db'}")
     dispose_is_forgotten = engine.connect()

@@ -220,7 +220,7 @@ async def test_a_session_dependency_without_an_end_leaks(postgres: EmbeddedPostg
 def test_hundreds_of_leaks_in_thread_pool_endpoints_are_counted_exactly(
     tmp_path: Path, loop: Loop, numbers: Numbers
 ) -> None:
-    requests = 300
+    requests = 200
     engine = create_engine(f"sqlite:///{tmp_path / 'test.db'}", max_overflow=-1)
     kept: list[Any] = []
     app = watched_app()

@@ -65,7 +65,7 @@ DEPENDING_ON_THE_DRIVER = (
     "sync_code_run_by_an_async_session",
 )
 CASES = [
-    *[(name, "asyncpg", 100) for name in CORRECT],
+    *[(name, "asyncpg", 64) for name in CORRECT],
     *[(name, "sqlite", 24) for name in CORRECT],
     *[(name, "psycopg_async", 40) for name in DEPENDING_ON_THE_DRIVER],
 ]
@@ -79,6 +79,8 @@ def test_a_correct_app_is_not_accused(name: str, urls: Urls, requests: int, numb
     gc.collect()
     assert {accusation: numbers(accusation) for accusation in ACCUSATIONS} == dict.fromkeys(ACCUSATIONS, 0)
     assert numbers.nonzero("dbwatch_route_events_total", "event").keys() <= {"overflow"}
+    # How long a checkout takes depends on the machine; every other finding would be untrue.
+    assert [found for found in dbwatch.findings() if found.finding != "slow_checkout"] == []
     assert numbers.checkouts("ok") > 0
     assert numbers.checkouts("error") == numbers.checkouts("timeout") == 0
     assert all(pool.used == 0 for pool in dbwatch.snapshot())
