@@ -4,11 +4,11 @@
 pass, and that ``execution_options()`` and ``dispose()`` do not.
 """
 
-import functools
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy import util
 from sqlalchemy.engine import Engine
 
 from dbwatch import judgement
@@ -22,14 +22,17 @@ from dbwatch.records import Request, Site, WatchedPool
 
 
 def wrap_init(original: Callable[..., None]) -> Callable[..., None]:
-    """``Engine.__init__`` with the new engine noted afterwards."""
+    """``Engine.__init__`` with the new engine noted afterwards.
 
-    @functools.wraps(original)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    ``create_engine`` reads from the code of this function which of its keywords are the engine's (``echo``,
+    ``execution_options``, ...) and refuses all others: the wrapper must have the original's very arguments.
+    """
+
+    def noted(original: Callable[..., None], self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         created(self)
 
-    return __init__
+    return util.decorator(noted)(original)
 
 
 @guarded("engines.created")
