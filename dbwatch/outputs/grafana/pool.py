@@ -19,7 +19,7 @@ from dbwatch.outputs.grafana.panels import (
     time_series,
     values_table,
 )
-from dbwatch.outputs.grafana.promql import POOL_LABELS, increase, max_by, quantile, rate, sum_by
+from dbwatch.outputs.grafana.promql import POOL_LABELS, increase, max_by, min_by, quantile, rate, sum_by
 
 HOLDS = selected("dbwatch_hold_seconds_bucket")
 USED = selected("dbwatch_pool_connections", state="used")
@@ -85,7 +85,7 @@ def _wait() -> Section:
                 "s",
                 Query(max_by(POOL_LABELS, selected("dbwatch_pool_oldest_waiter_seconds")), "{{instance}} {{pool}}"),
                 Query(
-                    max_by(("pool",), selected("dbwatch_pool_timeout_seconds")),
+                    min_by(("pool",), selected("dbwatch_pool_timeout_seconds")),
                     "timeout, {{pool}}",
                     Style(RED, dashed=True, fill=0),
                 ),
@@ -191,12 +191,12 @@ def _leaks() -> Section:
         (
             time_series(
                 "Leaked connections",
-                "Still out although their request has ended, by instance; the dashed line is the limit of one "
-                "instance. Good: 0. If the line climbs, divide what is left to the limit by its slope: that is the "
-                "time left. 'Leaks by route' names the route.",
+                "Still out although their request has ended, by instance; the dashed line is the smallest limit of "
+                "an instance. Good: 0. If the line climbs, divide what is left to the limit by its slope: that is "
+                "the time left. 'Leaks by route' names the route.",
                 "short",
                 Query(max_by(POOL_LABELS, selected("dbwatch_pool_leaked_connections")), "{{instance}} {{pool}}"),
-                Query(f"{max_by(('pool',), LIMIT)} < +Inf", "limit, {{pool}}", Style(RED, dashed=True, fill=0)),
+                Query(f"{min_by(('pool',), LIMIT)} < +Inf", "limit, {{pool}}", Style(RED, dashed=True, fill=0)),
                 size=(12, 8),
             ),
             time_series(

@@ -99,6 +99,11 @@ def max_by(labels: Iterable[str], expression: str) -> str:
     return f"max by ({', '.join(labels)}) ({expression})"
 
 
+def min_by(labels: Iterable[str], expression: str) -> str:
+    """Smallest, keeping these labels: of limits, the one that is reached first."""
+    return f"min by ({', '.join(labels)}) ({expression})"
+
+
 def quantile(q: float, buckets: str, labels: Iterable[str], window: str = "$__rate_interval", at: str = "") -> str:
     """Quantile of a histogram, one for each combination of these labels; nothing (instead of NaN) without traffic."""
     return f"(histogram_quantile({q}, sum by ({', '.join((*labels, 'le'))}) ({rate(buckets, window, at)})) >= 0)"
