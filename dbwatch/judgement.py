@@ -142,10 +142,10 @@ def judge_idle(checkout: Checkout, held: float) -> None:
     """Report an idle hold, if it is one: enough idle time, half of the hold, and nothing streamed."""
     threshold = THRESHOLDS.idle_hold_seconds
     idle = held - checkout.executing
-    if idle < threshold or idle < held / 2 or checkout.streaming or not checkout.statements or checkout.running:
+    if idle < threshold or idle < held / 2 or checkout.running or checkout.idle_reported:
         return
-    if checkout.idle_reported:
-        return
+    if checkout.streaming or checkout.interrupted or not checkout.statements:
+        return  # what happened meanwhile is not known
     checkout.idle_reported = True
     request = checkout.request
     end = checkout.returned_at if checkout.returned_at is not None else perf_counter()
@@ -308,17 +308,32 @@ def engine_again(request: Request, pool: str, site: Site, engines: int) -> None:
 def refused_concurrency(request: Request, error: InvalidRequestError) -> None:
     """SQLAlchemy itself refused to let two tasks use one session: before any connection was taken, nothing else tells.
 
-    ``isce`` is the code of IllegalStateChangeError; the older refusal has only its text (2.0 and 2.1).
+    Closing the session in the midst of it is refused as well: the first refusal of the chain names the line.
     """
-    if error.code != "isce" and "concurrent operations are not permitted" not in str(error):
+    refusal: BaseException | None = None
+    link: BaseException | None = error
+    for _ in range(20):  # `raise error from error` makes a chain without end
+        if link is None:
+            break
+        if _refuses_concurrency(link):
+            refusal = link
+        link = link.__cause__ or link.__context__
+    if refusal is None:
         return
     site: list[tuple[CodeType, int]] = []
-    trace = error.__traceback__
+    trace = refusal.__traceback__
     while trace is not None:
         if APP_CODE.owns(trace.tb_frame.f_code):
             site.insert(0, (trace.tb_frame.f_code, trace.tb_lineno))
         trace = trace.tb_next
-    accuse(request, "shared_session", "(unknown)", tuple(site[:LIMIT]), f"SQLAlchemy refused it: {error}")
+    accuse(request, "shared_session", "(unknown)", tuple(site[:LIMIT]), f"SQLAlchemy refused it: {refusal}")
+
+
+def _refuses_concurrency(error: BaseException) -> bool:
+    """``isce`` is the code of IllegalStateChangeError; the older refusal has only its text (2.0 and 2.1)."""
+    if not isinstance(error, InvalidRequestError):
+        return False
+    return error.code == "isce" or "concurrent operations are not permitted" in str(error)
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,0 +1,213 @@
+"""Subtle forms of the other mistakes."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated
+
+from fastapi import BackgroundTasks, Depends
+from fastapi.responses import StreamingResponse
+from sqlalchemy import create_engine, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from tests.findings.apps.shop import Order
+from tests.findings.stage import Stage
+
+
+def engine_in_a_class(stage: Stage) -> None:
+    app, url = stage.app, stage.url
+
+    class Orders:
+        def __init__(self) -> None:
+            self.engine = create_engine(url)  # guilty
+
+        def state(self, number: int) -> str:
+            with Session(self.engine) as session:
+                order = session.get(Order, number)
+                return order.state if order else "unknown"
+
+    @app.get("/orders/{number}")
+    def read_order(number: int, orders: Annotated[Orders, Depends(Orders)]) -> str:
+        return orders.state(number)
+
+
+def loop_blocked_by_a_commit(stage: Stage) -> None:
+    """The statements run in a thread as they should, and only the commit does not."""
+    app = stage.app
+    engine = stage.engine(connect_args={"check_same_thread": False} if stage.name.startswith("sqlite") else {})
+
+    def write(session: Session, number: int) -> None:
+        session.execute(text("UPDATE orders SET state = 'paid' WHERE number = :number"), {"number": number})
+
+    @app.get("/orders/{number}")
+    async def pay_order(number: int) -> str:
+        session = Session(engine)
+        await asyncio.to_thread(write, session, number)
+        session.commit()  # guilty
+        await asyncio.to_thread(session.close)
+        return "paid"
+
+
+def loop_blocked_by_a_dependency(stage: Stage) -> None:
+    app, engine = stage.app, stage.engine(pool_size=20)
+
+    async def get_state(number: int) -> str:
+        with Session(engine) as session:
+            order = session.get(Order, number)  # guilty
+            return order.state if order else "unknown"
+
+    @app.get("/orders/{number}")
+    def read_order(state: Annotated[str, Depends(get_state)]) -> str:
+        return state
+
+
+def loop_blocked_by_a_wait(stage: Stage) -> None:
+    """The wait for a connection itself: the holder is in a thread, so it does end."""
+    app = stage.app
+    engine = stage.engine(pool_size=1, max_overflow=0)
+    holds = asyncio.Event()
+
+    @app.get("/hold")
+    def hold() -> str:
+        with engine.connect():
+            loop.call_soon_threadsafe(holds.set)
+            time.sleep(0.3)
+        return "held"
+
+    @app.get("/orders/{number}")
+    async def read_order(number: int) -> str:
+        await holds.wait()
+        engine.connect().close()  # guilty
+        return "read"
+
+    @app.get("/start")
+    async def start() -> None:
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+
+    loop = asyncio.new_event_loop()
+    loop.close()
+
+
+def nested_in_a_background_task(stage: Stage) -> None:
+    app, engine = stage.app, stage.async_engine(pool_size=20)
+
+    async def get_session() -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(engine) as session:
+            yield session
+
+    async def send_receipt() -> None:
+        async with AsyncSession(engine) as session:
+            await session.execute(text("SELECT 1"))  # guilty
+
+    @app.get("/orders/{number}")
+    async def read_order(
+        number: int, tasks: BackgroundTasks, session: Annotated[AsyncSession, Depends(get_session)]
+    ) -> str:
+        order = await session.get(Order, number)
+        tasks.add_task(send_receipt)
+        return order.state if order else "unknown"
+
+
+def nested_in_gather(stage: Stage) -> None:
+    """The request holds its own connection while it waits for tasks that each want another."""
+    app, engine = stage.app, stage.async_engine(pool_size=20)
+
+    async def get_session() -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(engine) as session:
+            yield session
+
+    async def look_up(number: int) -> str:
+        async with AsyncSession(engine) as session:
+            order = await session.get(Order, number)  # guilty
+            return order.state if order else "unknown"
+
+    @app.get("/orders/{number}")
+    async def read_orders(number: int, session: Annotated[AsyncSession, Depends(get_session)]) -> list[str]:
+        await session.execute(text("SELECT 1"))
+        return list(await asyncio.gather(look_up(number), look_up(number + 1)))
+
+
+def nested_in_a_thread(stage: Stage) -> None:
+    app, engine = stage.app, stage.engine(pool_size=20)
+
+    def get_session() -> Iterator[Session]:
+        with Session(engine) as session:
+            session.execute(text("SELECT 1"))
+            yield session
+
+    @app.get("/orders/{number}")
+    def read_order(number: int, session: Annotated[Session, Depends(get_session)]) -> str:
+        with Session(engine) as other:
+            order = other.get(Order, number)  # guilty
+            return order.state if order else "unknown"
+
+
+def idle_in_a_background_task(stage: Stage) -> None:
+    app, engine = stage.app, stage.async_engine(pool_size=20)
+
+    async def get_session() -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(engine) as session:
+            yield session
+
+    @app.get("/orders/{number}")
+    async def read_order(
+        number: int, tasks: BackgroundTasks, session: Annotated[AsyncSession, Depends(get_session)]
+    ) -> str:
+        order = await session.get(Order, number)  # guilty
+        tasks.add_task(asyncio.sleep, 0.3)
+        return order.state if order else "unknown"
+
+
+def idle_while_streaming(stage: Stage) -> None:
+    """The rows were read at once; what is streamed after that needs no connection."""
+    app, engine = stage.app, stage.async_engine(pool_size=20)
+
+    async def get_session() -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(engine) as session:
+            yield session
+
+    async def lines(state: str) -> AsyncIterator[str]:
+        for _ in range(6):
+            yield state
+            await asyncio.sleep(0.05)
+
+    @app.get("/orders/{number}")
+    async def read_order(number: int, session: Annotated[AsyncSession, Depends(get_session)]) -> StreamingResponse:
+        order = await session.get(Order, number)  # guilty
+        return StreamingResponse(lines(order.state if order else "unknown"))
+
+
+def shared_between_two_tasks(stage: Stage) -> None:
+    """One request, one session, two tasks: SQLAlchemy refuses the second."""
+    app, engine = stage.app, stage.async_engine(pool_size=20)
+
+    async def get_session() -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(engine) as session:
+            yield session
+
+    @app.get("/orders/{number}")
+    async def read_orders(number: int, session: Annotated[AsyncSession, Depends(get_session)]) -> str:
+        await asyncio.gather(session.get(Order, number), session.get(Order, number + 1))  # guilty
+        return "read"
+
+
+def repeated_in_a_repository(stage: Stage) -> None:
+    app, engine = stage.app, stage.engine(pool_size=20)
+
+    class Orders:
+        def __init__(self, session: Session) -> None:
+            self.session = session
+
+        def state(self, number: int) -> str:
+            found = self.session.execute(  # guilty
+                text("SELECT state FROM orders WHERE number = :number"), {"number": number}
+            ).scalar()
+            return str(found)
+
+    @app.get("/orders/{number}")
+    def read_orders(number: int) -> list[str]:
+        with Session(engine) as session:
+            orders = Orders(session)
+            return [orders.state(number + offset) for offset in range(15)]

@@ -1,0 +1,98 @@
+"""Mistakes that hide: in a class, in a commit, in a background task, in a session nobody opened for this request."""
+
+import pytest
+
+from tests.findings.apps import shared_session, subtle
+from tests.findings.conftest import StageApp
+from tests.findings.guilty import guilty_lines, place
+from tests.findings.stage import Build
+from tests.findings.visitor import Visitor
+from tests.servers.databases import ASYNC, SYNC
+
+pytestmark = pytest.mark.filterwarnings(
+    # What SQLAlchemy, the drivers and Python themselves say about a connection that was dropped.
+    "ignore:The garbage collector is trying to clean up:sqlalchemy.exc.SAWarning",
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+
+
+def accused_at(visitor: Visitor, finding: str, build: Build, route: str = "/orders/{number}") -> int:
+    """How often a finding was made; asserts that no other was, with its route and at the guilty line."""
+    findings = visitor.findings()
+    told = {(found.finding, found.route, place(found.lines[0])) for found in findings}
+    assert told == {(finding, route, line) for line in guilty_lines(build)}
+    return len(findings)
+
+
+FORMS = [
+    (build, finding, database)
+    for build, finding, databases in (
+        (subtle.engine_in_a_class, "engine_per_request", SYNC),
+        (subtle.loop_blocked_by_a_commit, "blocked_event_loop", SYNC),
+        (subtle.loop_blocked_by_a_dependency, "blocked_event_loop", SYNC),
+        (subtle.nested_in_a_background_task, "nested_checkout", ASYNC),
+        (subtle.nested_in_gather, "nested_checkout", ASYNC),
+        (subtle.nested_in_a_thread, "nested_checkout", SYNC),
+        (subtle.idle_in_a_background_task, "idle_hold", ASYNC),
+        (subtle.idle_while_streaming, "idle_hold", ASYNC),
+        (subtle.repeated_in_a_repository, "repeated_statement", SYNC),
+    )
+    for database in databases
+]
+
+
+def names(value: object) -> str:
+    """A test's id."""
+    return getattr(value, "__name__", str(value))
+
+
+@pytest.mark.parametrize(("build", "finding", "database"), FORMS, ids=names)
+def test_a_mistake_that_hides_is_found_at_its_line(build: Build, finding: str, database: str, stage: StageApp) -> None:
+    with stage(database, build, idle_hold_seconds=0.2) as visitor:
+        for _ in range(3):
+            assert visitor.get("/orders/7").is_success
+            visitor.until_quiet()
+        times = accused_at(visitor, finding, build)
+        assert times == (2 if finding == "engine_per_request" else 3)
+
+
+@pytest.mark.parametrize("database", SYNC)
+def test_the_wait_for_a_connection_on_the_loops_thread_blocks_it_for_as_long_as_it_takes(
+    database: str, stage: StageApp
+) -> None:
+    with stage(database, subtle.loop_blocked_by_a_wait) as visitor:
+        visitor.get("/start")
+        holder = visitor.begin("/hold")
+        assert visitor.get("/orders/7").is_success
+        assert holder.result().is_success
+        assert accused_at(visitor, "blocked_event_loop", subtle.loop_blocked_by_a_wait) == 1
+        (found,) = visitor.findings()
+        assert 0.05 < found.numbers["blocked_seconds"] < 5.0
+
+
+@pytest.mark.parametrize(
+    ("build", "database"),
+    [
+        *((shared_session.faulty_warm, database) for database in ASYNC),
+        *((shared_session.faulty_cold, database) for database in ASYNC),
+    ],
+    ids=names,
+)
+def test_a_session_for_all_requests_is_found_warm_and_cold(build: Build, database: str, stage: StageApp) -> None:
+    with stage(database, build) as visitor:
+        if build is shared_session.faulty_warm:
+            assert visitor.get("/warm").is_success
+        visitor.many("/orders/7", 2, clients=2)
+        found = [finding for finding in visitor.findings() if finding.finding != "leaked_connection"]
+        assert {finding.finding for finding in found} == {"shared_session"}
+        assert {place(finding.lines[0]) for finding in found} == set(guilty_lines(build))
+        assert {finding.route for finding in found} == {"/orders/{number}"}
+
+
+@pytest.mark.parametrize("database", ASYNC)
+def test_one_session_in_two_tasks_of_one_request_is_found(database: str, stage: StageApp) -> None:
+    with stage(database, subtle.shared_between_two_tasks) as visitor:
+        visitor.get("/orders/7")
+        found = {(finding.finding, place(finding.lines[0])) for finding in visitor.findings()}
+        assert found == {("shared_session", line) for line in guilty_lines(subtle.shared_between_two_tasks)}
