@@ -233,7 +233,7 @@ class Ledger:
         executing = min(checkout.executing, seconds)
         series.hold.observe(seconds)
         series.activity["executing"].value += executing
-        rest = "unknown" if checkout.streaming or not checkout.statements else "idle"
+        rest = "unknown" if checkout.streaming or checkout.interrupted or not checkout.statements else "idle"
         series.activity[rest].value += seconds - executing
         if checkout.leaked:
             series.leaks_returned.value += 1
@@ -293,7 +293,7 @@ class Ledger:
             series.executing.value += executing
             series.statements.value += statements
             series.blocked.value += blocked
-        elif request.ended_at is None and perf_counter() - request.started_at > LONG_REQUEST_SECONDS:
+        elif _will_not_end(request):
             self._post(self.route_labels(request), request)
 
     def _event(self, checkout: Checkout, event: str) -> None:
@@ -305,6 +305,15 @@ class Ledger:
 
     def _count_event(self, pool: str, labels: tuple[str, str], event: str) -> None:
         self.accumulators.counter("dbwatch_route_events_total", pool, *labels, event).value += 1
+
+
+def _will_not_end(request: Request) -> bool:
+    """True if no end of the request is to come soon: it has run for long, or it ended before it was seen that a task of
+    it, in another thread, was just asking for its first connection.
+    """
+    if request.ended_at is not None:
+        return not request.reported
+    return perf_counter() - request.started_at > LONG_REQUEST_SECONDS
 
 
 #: The ledger of this process: SQLAlchemy's classes are hooked once for the whole process.

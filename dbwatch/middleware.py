@@ -225,6 +225,7 @@ def _end(request: Request, chosen: Settings) -> None:
         if request.open:
             request.held_at_end = sum(checkout.hold_seconds(now) for checkout in list(request.open))
             judge(request)
+        request.reported = True
         LEDGER.post(request_ended, request)
     slow = chosen.slow_request_seconds
     if slow is not None and now - request.started_at >= slow:

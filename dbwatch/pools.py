@@ -6,7 +6,7 @@ first checkout. Nothing here keeps an engine or a pool alive.
 
 import gc
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import RLock
 from time import perf_counter
 from types import CodeType
@@ -53,6 +53,13 @@ class Pools:
         # Names given to unnamed engines: by base name, the sites in order of first use.
         self._sites: dict[str, list[CreationSite | int]] = {}
         self._names: set[str] = set()
+        self._when_gone: list[Callable[[WatchedPool], object]] = []
+
+    def when_gone(self, call: Callable[[WatchedPool], object]) -> None:
+        """Call ``call`` with every pool whose pool object is garbage collected, in the middle of that collection: it
+        must not raise, and may only write attributes and post facts.
+        """
+        self._when_gone.append(call)
 
     # Learning of engines and pools.
 
@@ -124,6 +131,7 @@ class Pools:
             shared=shared,
         )
         watched.live = _opened_before(pool)
+        watched.out_before = max(0, watched.live - _checked_in(pool))
         watched.attributes = _attributes(pool, engine)
         self._pools[id(pool)] = watched
         pool.__dict__[POOL_ATTRIBUTE] = watched
@@ -149,6 +157,8 @@ class Pools:
             watched = self._pools.get(key)
             if watched is not None and watched.pool is reference:
                 self._pools.pop(key, None)
+                for call in self._when_gone:
+                    call(watched)
                 self._ledger.post(self._ledger.forget_pool, watched)
 
         return forget
@@ -322,9 +332,20 @@ def _snapshot(name: str, states: list[WatchedPool], now: float) -> PoolSnapshot:
 def _idle(pool: Pool, watched: WatchedPool, used: int) -> int:
     """Open and not with the app, one that is being tested before use included: what was opened less what was closed
     less what is out. No more than the pool has places for, so that a connection that was closed without an event
-    cannot make it drift; the places alone would also count those whose connection was thrown away."""
+    cannot make it drift; the places alone would also count those whose connection was thrown away.
+    """
+    free = watched.live - used
     places = _places(pool)
-    return max(0, (watched.live if places is None else min(watched.live, places)) - used)
+    if places is not None:
+        free = min(free, places - used)
+    if watched.out_before:
+        free = min(free, _checked_in(pool))
+    return max(0, free)
+
+
+def _checked_in(pool: Pool) -> int:
+    checkedin = getattr(pool, "checkedin", None)
+    return int(checkedin()) if callable(checkedin) else 0
 
 
 def _places(pool: Pool) -> int | None:

@@ -44,6 +44,7 @@ class WatchedPool:
         "live",
         "name",
         "open",
+        "out_before",
         "peak_numbers",
         "peaks",
         "pool",
@@ -84,6 +85,8 @@ class WatchedPool:
         self.waiting: dict[Checkout, None] = {}
         #: Connections opened and not yet closed, kept by the fold.
         self.live = 0
+        #: Connections that were out when the pool was first seen; their return goes unseen.
+        self.out_before = 0
         #: Configuration as ``dbwatch_pool_info`` shows it.
         self.attributes: dict[str, str] = {}
         #: Number of the request that made the engine, while nobody else has used it; else 0. Kept by the fold.
@@ -125,6 +128,7 @@ class Checkout:
         "connection_id",
         "executing",
         "idle_reported",
+        "interrupted",
         "last_statement",
         "leaked",
         "lost",
@@ -196,6 +200,8 @@ class Checkout:
         self.blocked = 0.0
         self.last_statement = ""
         self.idle_reported = False
+        #: True once a statement was cancelled: what the driver does after that is not known.
+        self.interrupted = False
         # What the transaction changed: statements that changed rows since it began, where the first of them stands,
         # how many there were at each savepoint, how many a ROLLBACK undid that may turn out to be nobody's wish, and
         # how many were lost for want of a commit.
@@ -259,6 +265,7 @@ class Request:
         "path",
         "posted",
         "repeated",
+        "reported",
         "response_started_at",
         "root_path",
         "route",
@@ -293,6 +300,8 @@ class Request:
         self.tried = False
         # True once the totals are in the route's series; what comes later is added there directly.
         self.posted = False
+        # True once the end of the request has been posted as a fact.
+        self.reported = False
         self.checkouts = 0
         self.checkout_seconds = 0.0
         self.hold_seconds = 0.0

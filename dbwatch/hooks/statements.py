@@ -46,8 +46,8 @@ def wrap_execute(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(self, cursor, statement, parameters, context)
         try:
             result = original(self, cursor, statement, parameters, context)
-        except BaseException:
-            failed(checkout, self)
+        except BaseException as error:
+            failed(checkout, self, error)
             raise
         statement_succeeded(checkout, self, cursor, statement, context)
         return result
@@ -65,8 +65,8 @@ def wrap_execute_no_params(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(self, cursor, statement, context)
         try:
             result = original(self, cursor, statement, context)
-        except BaseException:
-            failed(checkout, self)
+        except BaseException as error:
+            failed(checkout, self, error)
             raise
         statement_succeeded(checkout, self, cursor, statement, context)
         return result
@@ -84,8 +84,8 @@ def wrap_commit(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(self, dbapi_connection)
         try:
             result = original(self, dbapi_connection)
-        except BaseException:
-            failed(checkout, self)
+        except BaseException as error:
+            failed(checkout, self, error)
             raise
         committed(checkout, self)
         return result
@@ -233,9 +233,11 @@ def _asks_for_many(context: Any) -> bool:
 
 
 @guarded("statements.failed")
-def failed(checkout: Checkout, dialect: Any) -> None:
-    """The statement or COMMIT is over and failed."""
+def failed(checkout: Checkout, dialect: Any, error: BaseException) -> None:
+    """The statement or COMMIT is over and failed. A cancelled one keeps the driver busy for longer, unseen."""
     _over(checkout, dialect)
+    if not isinstance(error, Exception):
+        checkout.interrupted = True
 
 
 def _over(checkout: Checkout, dialect: Any) -> None:

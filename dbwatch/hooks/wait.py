@@ -14,6 +14,9 @@ from dbwatch.context import ATTEMPT
 from dbwatch.guard import guarded
 from dbwatch.records import Checkout
 
+#: A blocking call that found the queue filled and still took this long has waited: the first bucket of the histogram.
+UNSEEN_WAIT_SECONDS = 0.0005
+
 
 def wrap_get(original: Callable[..., Any]) -> Callable[..., Any]:
     """The queue's ``get`` with a blocking call on an empty queue timed as a wait."""
@@ -33,25 +36,31 @@ def wrap_get(original: Callable[..., Any]) -> Callable[..., Any]:
 
 @guarded("wait.begin")
 def begin(queue: Any) -> Checkout | None:
-    """A checkout asks the queue for a connection; only if none is free does it wait.
+    """A checkout asks the queue for a connection, and waits if none is free.
 
     A full pool always makes the blocking call, also when connections lie free; those calls are no waits.
     """
     checkout = ATTEMPT.get()
-    if checkout is None or not queue.empty():
-        return None
-    checkout.wait_started = perf_counter()
-    checkout.pool.waiting[checkout] = None
+    if checkout is not None:
+        if queue.empty():
+            checkout.pool.waiting[checkout] = None
+        checkout.wait_started = perf_counter()
     return checkout
 
 
 @guarded("wait.end")
 def end(checkout: Checkout) -> None:
-    """The wait is over: served, timed out or cancelled. A checkout may wait more than once."""
-    checkout.pool.waiting.pop(checkout, None)
-    if checkout.wait_started is not None:
-        checkout.wait = (checkout.wait or 0.0) + perf_counter() - checkout.wait_started
-        checkout.wait_started = None
+    """The call is over: served, timed out or cancelled. A checkout may wait more than once.
+
+    Between our look at the queue and the call somebody else may take what lay there; then only the time tells.
+    """
+    if checkout.wait_started is None:
+        return
+    seconds = perf_counter() - checkout.wait_started
+    checkout.wait_started = None
+    # pop() gives None to whom it finds: the dict serves as an ordered set.
+    if checkout.pool.waiting.pop(checkout, checkout) is None or seconds >= UNSEEN_WAIT_SECONDS:
+        checkout.wait = (checkout.wait or 0.0) + seconds
 
 
 def install() -> str:
