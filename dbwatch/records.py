@@ -152,6 +152,7 @@ class Checkout:
         "session",
         "site",
         "spawner",
+        "starved",
         "statements",
         "streaming",
         "taken_at",
@@ -188,6 +189,8 @@ class Checkout:
         self.overflow = False
         self.leaked = False
         self.reclaimed = False
+        #: True if its request gave up waiting for another connection of the pool meanwhile.
+        self.starved = False
         # What ran during the hold.
         self.statements = 0
         self.executing = 0.0

@@ -65,7 +65,8 @@ class HolderLine:
     executing: bool
     executing_seconds: float
     leaked: bool
-    waiting: bool
+    #: What its request wants besides, empty if nothing is known of it.
+    wants: str
     lines: tuple[str, ...]
     last_statement: str
 
@@ -118,6 +119,10 @@ def take(victim: Checkout) -> TimeoutReport:
     out = [checkout for watched in pools for checkout in list(watched.open) if checkout.is_open()]
     waiting = [checkout for watched in pools for checkout in list(watched.waiting)]
     askers = {id(checkout.request) for checkout in [*waiting, victim] if checkout.request is not None}
+    for checkout in out:
+        if checkout.request is not None and checkout.request is victim.request:
+            # Who waits for each other begins at the same time: the next report must still know of this one.
+            checkout.starved = True
     waited = victim.wait or 0.0
     out.sort(key=lambda checkout: checkout.taken_at or now)
     pool = victim.pool.pool()
@@ -149,7 +154,8 @@ def judge(holders: list[Checkout], askers: set[int], waited: float, now: float) 
 def _class_of(checkout: Checkout, askers: set[int], waited: float, now: float) -> Verdict:
     if checkout.leaked:
         return "leak"
-    if checkout.request is not None and id(checkout.request) in askers:
+    # What executes waits for nobody; it is another task of its request that does.
+    if not checkout.running and _wants(checkout, askers):
         return "nested"
     age = checkout.hold_seconds(now)
     # A holder younger than half the wait came and will go: connections do become free, only not enough of them.
@@ -167,10 +173,16 @@ def _holder(checkout: Checkout, askers: set[int], now: float) -> HolderLine:
         executing=checkout.running > 0,
         executing_seconds=checkout.executing_seconds(now),
         leaked=checkout.leaked,
-        waiting=request is not None and id(request) in askers,
+        wants=_wants(checkout, askers),
         lines=describe(checkout.site),
         last_statement=shortened(checkout.last_statement),
     )
+
+
+def _wants(checkout: Checkout, askers: set[int]) -> str:
+    if checkout.request is not None and id(checkout.request) in askers:
+        return "waiting for another connection"
+    return "gave up waiting for another connection" if checkout.starved else ""
 
 
 def _line(holder: HolderLine) -> str:
@@ -178,8 +190,8 @@ def _line(holder: HolderLine) -> str:
         doing = "leaked"
     elif holder.executing:
         doing = "executing"
-    elif holder.waiting:
-        doing = "waiting for another connection"
+    elif holder.wants:
+        doing = holder.wants
     else:
         doing = "idle"
     who = holder.route if holder.method == NO_REQUEST else f"{holder.method} {holder.route}"

@@ -33,6 +33,8 @@ class Stage:
         self.app.add_middleware(dbwatch.DBWatchMiddleware, **options)
         #: Called on the app's loop before the engines are disposed of.
         self.at_end: list[Callable[[], Any]] = []
+        #: Connections of the pool, for builders that take it from here.
+        self.size = 5
         #: Requests that have begun and not ended.
         self.running = 0
         self.engines: list[Engine | AsyncEngine] = []

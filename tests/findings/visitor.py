@@ -18,7 +18,9 @@ class Visitor:
     def __init__(self, url: str, stage: Stage) -> None:
         self.url = url
         self.stage = stage
-        self._client = httpx.Client(base_url=url, timeout=60.0, limits=httpx.Limits(max_connections=64))
+        # After an error that has been answered, uvicorn closes the connection: none is used again.
+        limits = httpx.Limits(max_connections=64, max_keepalive_connections=0)
+        self._client = httpx.Client(base_url=url, timeout=60.0, limits=limits, trust_env=False)
         self._threads = ThreadPoolExecutor(64)
 
     def get(self, path: str, **options: Any) -> httpx.Response:

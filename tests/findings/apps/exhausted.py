@@ -1,0 +1,100 @@
+"""A pool of five, exhausted for five different reasons; ``/victim`` is who waits for the sixth connection."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from tests.findings.apps.shop import Order
+from tests.findings.stage import Stage
+
+SIZE = 5
+TIMEOUT = 0.6
+SECRET = "s3cret-parameter"
+
+
+def _engine_with_victim(stage: Stage, size: int = SIZE) -> AsyncEngine:
+    engine = stage.async_engine(pool_size=size, max_overflow=0, pool_timeout=TIMEOUT)
+
+    @stage.app.get("/victim")
+    async def victim() -> None:
+        async with engine.connect():
+            pass
+
+    return engine
+
+
+def by_a_leak(stage: Stage) -> None:
+    engine = _engine_with_victim(stage)
+    kept = []
+
+    @stage.app.get("/hold/{number}")
+    async def leak(number: int) -> str:
+        session = AsyncSession(engine)
+        kept.append(session)
+        order = await session.get(Order, number)  # guilty
+        return order.state if order else "unknown"
+
+    async def close() -> None:
+        for session in kept:
+            await session.close()
+
+    stage.at_end.append(close)
+
+
+def by_long_statements(stage: Stage) -> None:
+    engine = _engine_with_victim(stage)
+
+    @stage.app.get("/hold/{number}")
+    async def report(number: int) -> str:
+        async with AsyncSession(engine) as session:
+            await session.execute(text("SELECT pg_sleep(2), :secret"), {"secret": SECRET})  # guilty
+        return "done"
+
+
+def by_idle_holds(stage: Stage) -> None:
+    """``/release`` lets the holders go on."""
+    engine = _engine_with_victim(stage, stage.size)
+    may_end = asyncio.Event()
+
+    @stage.app.get("/hold/{number}")
+    async def call_the_carrier(number: int) -> str:
+        async with AsyncSession(engine) as session:
+            await session.execute(text("SELECT 1, :secret"), {"secret": SECRET})  # guilty
+            await may_end.wait()
+        return "done"
+
+    @stage.app.get("/release")
+    async def release() -> None:
+        may_end.set()
+
+
+def by_nesting(stage: Stage) -> None:
+    """Five requests with one connection each, that all want a second; the sixth party is each of them."""
+    engine = _engine_with_victim(stage)
+    all_hold = asyncio.Barrier(SIZE)
+
+    async def get_session() -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(engine) as session:
+            yield session
+
+    @stage.app.get("/hold/{number}")
+    async def audit(number: int, session: Annotated[AsyncSession, Depends(get_session)]) -> None:
+        await session.get(Order, number)  # guilty
+        await all_hold.wait()
+        async with AsyncSession(engine) as other:
+            await other.execute(text("SELECT 1"))
+
+
+def by_lack_of_size(stage: Stage) -> None:
+    """Short holds that all work, and far more requests than connections."""
+    engine = _engine_with_victim(stage)
+
+    @stage.app.get("/hold/{number}")
+    async def work(number: int) -> str:
+        async with AsyncSession(engine) as session:
+            await session.execute(text("SELECT pg_sleep(0.15)"))  # guilty
+        return "done"

@@ -1,0 +1,180 @@
+"""The checkout timeout report: five pools exhausted for five reasons, and each is told apart and named."""
+
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import dbwatch
+from dbwatch import Finding
+from tests.core.numbers import Numbers
+from tests.findings.apps import exhausted
+from tests.findings.apps.exhausted import SECRET, SIZE, TIMEOUT
+from tests.findings.conftest import StageApp
+from tests.findings.guilty import guilty_lines
+from tests.findings.stage import Stage
+from tests.findings.visitor import Visitor
+from tests.servers.waiting import eventually
+
+ASYNC_POSTGRES = ("postgres-asyncpg", "postgres-psycopg-async")
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def hold_all(visitor: Visitor, size: int = SIZE) -> list[object]:
+    """Have every connection held."""
+    holders = [visitor.begin(f"/hold/{number}") for number in range(1, size + 1)]
+    eventually(lambda: dbwatch.snapshot()[0].used == size, every=0.01)
+    return holders
+
+
+def timeouts(visitor: Visitor) -> list[Finding]:
+    """The timeouts found so far."""
+    return [found for found in visitor.findings_so_far() if found.finding == "checkout_timeout"]
+
+
+def by_a_leak(visitor: Visitor) -> None:
+    for number in range(SIZE):
+        assert visitor.get(f"/hold/{number}").is_success
+    visitor.until_quiet()
+    assert visitor.get("/victim").status_code == 500
+
+
+def by_long_statements(visitor: Visitor) -> None:
+    hold_all(visitor)
+    assert visitor.get("/victim").status_code == 500
+
+
+def by_idle_holds(visitor: Visitor) -> None:
+    hold_all(visitor)
+    assert visitor.get("/victim").status_code == 500
+    assert visitor.get("/release").is_success
+
+
+def by_nesting(visitor: Visitor) -> None:
+    answers = visitor.all([f"/hold/{number}" for number in range(1, SIZE + 1)])
+    assert any(answer.status_code == 500 for answer in answers)
+
+
+def by_lack_of_size(visitor: Visitor) -> None:
+    answers = visitor.many("/hold/1", 60, clients=60)
+    assert any(answer.status_code == 500 for answer in answers)
+
+
+VERDICTS = {
+    by_a_leak: ("Most connections are leaked", "Close the session on every path"),
+    by_long_statements: ("busy with long statements", "Make the statements above faster"),
+    by_idle_holds: ("held by requests that run no SQL", "Commit or close the session before the slow part"),
+    by_nesting: ("they wait for each other", "Use one session for the whole request"),
+    by_lack_of_size: ("more requests than connections", "Raise pool_size"),
+}
+
+
+@pytest.mark.parametrize("database", ASYNC_POSTGRES)
+@pytest.mark.parametrize("exhaust", VERDICTS)
+def test_each_reason_has_its_own_verdict_holders_and_first_remedy(
+    exhaust: Callable[[Visitor], None], database: str, stage: StageApp, numbers: Numbers
+) -> None:
+    build = getattr(exhausted, exhaust.__name__)
+    (line,) = guilty_lines(build)
+    with stage(database, build, idle_hold_seconds=60.0) as visitor:
+        exhaust(visitor)
+        visitor.until_quiet()
+        found = timeouts(visitor)
+        assert found
+        for report in found:
+            meaning, remedy = VERDICTS[exhaust]
+            assert meaning in report.message
+            assert f"What to do:\n  1. {remedy}" in report.message
+            assert f"size {SIZE}, limit {SIZE}, " in report.message
+            assert f"pool_timeout {TIMEOUT:g} s" in report.message
+            holders = [text for text in report.message.splitlines() if "GET /hold/{number}: " in text]
+            # In a pool that is only too small, one or the other may be free at that very moment.
+            assert 1 <= len(holders) <= SIZE if exhaust is by_lack_of_size else len(holders) == SIZE
+            assert f"{len(holders)} used (0 overflow), {SIZE - len(holders)} idle, " in report.message
+            assert all(f" at {line} " in holder for holder in holders)
+            assert report.numbers["waited_seconds"] >= TIMEOUT * 0.9
+            assert SECRET not in report.message
+        assert numbers("dbwatch_findings_total", finding="checkout_timeout") == len(found)
+        assert numbers("dbwatch_checkout_timeouts_total") == len(found)
+        victims = {report.route for report in found}
+        assert victims == (
+            {"/victim"} if exhaust in (by_a_leak, by_long_statements, by_idle_holds) else {"/hold/{number}"}
+        )
+
+
+@pytest.mark.parametrize("database", ASYNC_POSTGRES)
+def test_a_holder_is_told_by_what_it_does_and_by_its_last_statement(database: str, stage: StageApp) -> None:
+    with stage(database, exhausted.by_long_statements) as visitor:
+        by_long_statements(visitor)
+        (report,) = timeouts(visitor)
+    assert report.message.count(", executing (executing ") == SIZE
+    assert report.message.count("last statement: SELECT pg_sleep(2), ") == SIZE
+    with stage(database, exhausted.by_a_leak) as visitor:
+        by_a_leak(visitor)
+        report = timeouts(visitor)[-1]
+        assert report.message.count(", leaked (executing ") == SIZE
+        assert report.message.count("last statement: SELECT orders") == SIZE
+
+
+@pytest.fixture
+def records(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[logging.LogRecord]]]:
+    """The timeout reports in the log so far."""
+    with caplog.at_level(logging.WARNING, logger="dbwatch"):
+        yield lambda: [one for one in caplog.records if getattr(one, "dbwatch_finding", "") == "checkout_timeout"]
+
+
+def pool_of_fifty(stage: Stage) -> None:
+    stage.size = 50
+    exhausted.by_idle_holds(stage)
+
+
+def pool_of_sixty(stage: Stage) -> None:
+    stage.size = 60
+    exhausted.by_idle_holds(stage)
+
+
+def test_fifty_holders_are_listed_and_any_more_are_counted(
+    stage: StageApp, records: Callable[[], list[logging.LogRecord]]
+) -> None:
+    for build, size in ((pool_of_fifty, 50), (pool_of_sixty, 60)):
+        with stage("postgres-asyncpg", build, idle_hold_seconds=60.0) as visitor:
+            hold_all(visitor, size)
+            assert visitor.get("/victim").status_code == 500
+            assert visitor.get("/release").is_success
+            report = timeouts(visitor)[-1].message
+        assert report.count("GET /hold/{number}: ") == 50
+        assert ("  and 10 more\n" in report) == (size == 60)
+
+
+def test_many_timeouts_at_once_are_all_counted_and_logged_once(
+    stage: StageApp, numbers: Numbers, records: Callable[[], list[logging.LogRecord]]
+) -> None:
+    with stage("postgres-asyncpg", exhausted.by_idle_holds, idle_hold_seconds=60.0) as visitor:
+        hold_all(visitor)
+        answers = visitor.many("/victim", 20, clients=20)
+        assert {answer.status_code for answer in answers} == {500}
+        assert visitor.get("/release").is_success
+        assert len(timeouts(visitor)) == 20
+    assert numbers("dbwatch_findings_total", finding="checkout_timeout") == 20
+    (record,) = records()
+    assert record.levelno == logging.WARNING
+    assert record.__dict__["dbwatch_route"] == "/victim"
+    assert record.__dict__["dbwatch_numbers"]["used"] == SIZE
+
+
+def test_neither_parameters_nor_passwords_are_in_any_text(
+    stage: StageApp, records: Callable[[], list[logging.LogRecord]], caplog: pytest.LogCaptureFixture
+) -> None:
+    def with_a_password(stage: Stage) -> None:
+        stage.url = stage.url.replace("postgres@", "postgres:pa55word@")
+        exhausted.by_long_statements(stage)
+
+    with stage("postgres-asyncpg", with_a_password) as visitor:
+        by_long_statements(visitor)
+        told = [str(found) for found in visitor.findings()]
+        told += [record.getMessage() + str(record.__dict__) for record in caplog.records if record.name == "dbwatch"]
+        told += [visitor.get("/metrics").text]
+        told += [str(snapshot) for snapshot in dbwatch.snapshot()]
+    assert records()
+    assert not [text for text in told if SECRET in text or "pa55word" in text]
