@@ -19,9 +19,11 @@ from dbwatch.ledger import LEDGER
 from dbwatch.pools import POOLS
 from dbwatch.records import WatchedPool
 
-#: Keys in a connection record's ``info``: the pool, and why the connection is about to be closed.
+#: Keys in a connection record's ``info``: the pool, why the connection is about to be closed, and that its close has
+#: been counted. SQLAlchemy empties ``info`` before the record gets another connection.
 POOL_KEY = "dbwatch.pool"
 REASON_KEY = "dbwatch.close_reason"
+CLOSED_KEY = "dbwatch.closed"
 
 
 @guarded("pool.do_connect")
@@ -33,7 +35,7 @@ def on_do_connect(_dialect: Any, _record: Any, _arguments: Any, _keywords: Any) 
 
 
 @guarded("pool.connect")
-def on_connect(_connection: Any, record: Any) -> None:
+def on_connect(connection: Any, record: Any) -> None:
     """A connection was opened."""
     checkout = ATTEMPT.get()
     if checkout is None:
@@ -46,6 +48,7 @@ def on_connect(_connection: Any, record: Any) -> None:
     checkout.connect = (checkout.connect or 0.0) + seconds
     checkout.connect_started = None
     checkout.connected += 1
+    checkout.connection_id = id(connection)
     record.info[POOL_KEY] = checkout.pool
     LEDGER.post(LEDGER.connection_opened, checkout)
 
@@ -65,7 +68,12 @@ def on_invalidate(_connection: Any, record: Any, error: BaseException | None) ->
 
 @guarded("pool.close")
 def on_close(_connection: Any, record: Any) -> None:
-    """A connection is closed: by whom?"""
+    """A connection is closed: by whom? A listener of the app that raises after this one puts the close off, and it is
+    announced a second time.
+    """
+    if CLOSED_KEY in record.info:
+        return
+    record.info[CLOSED_KEY] = True
     watched = record.info.get(POOL_KEY)
     if watched is None:
         # Opened before dbwatch was installed. The record's pool has no public name.

@@ -117,8 +117,8 @@ def gave_up(attempt: Attempt, error: BaseException) -> None:
         checkout.connect = now - checkout.connect_started
     if checkout.outcome == "error" and _could_not_connect(checkout, error, taken=taken):
         LEDGER.post(LEDGER.connect_failed, checkout)
-    if checkout.connected > 0 and not taken:
-        # Opened, and stranded by another listener's error: SQLAlchemy closes it without an event (2.1.9).
+    if checkout.connected > 0:
+        # Opened, and stranded by another connect listener's error: SQLAlchemy closes it without an event (2.1.9).
         LEDGER.post(LEDGER.connection_closed, (checkout.pool, "other"))
     checkout.taken_at = checkout.returned_at = now
     checkout.overflow = False
@@ -164,6 +164,7 @@ def on_checkout(connection: Any, record: Any, proxy: Any) -> None:
     now = perf_counter()
     pool, request = checkout.pool, checkout.request
     checkout.connection_id = id(connection)
+    checkout.connected = 0  # from here on the pool announces the close of what it opened
     checkout.proxy = ref(proxy, _ignore)
     record.info[CHECKOUT_KEY] = checkout
     checkout.taken_at = now
@@ -195,15 +196,16 @@ def _nested(inner: Checkout, request: Request) -> None:
 
 
 @guarded("pool.checkin")
-def on_checkin(_connection: Any, record: Any) -> None:
+def on_checkin(connection: Any, record: Any) -> None:
     """A connection was given back, by hand or by the garbage collector. Comes without a checkout when the reconnect
     after a failed pre-ping was refused, and after the connection was invalidated.
     """
     checkout = record.info.pop(CHECKOUT_KEY, None)
     if checkout is None:
-        return
-    if checkout.outcome is None:
+        _failing(connection)
+    elif checkout.outcome is None:
         _forget(checkout)  # the attempt is failing; gave_up() will say so
+        _failing(connection)
     elif checkout.pool.shared:
         # With several out on one record, the record holds the last one taken, which need not be the one returning.
         sweep(checkout.pool, returning=checkout if len(checkout.pool.open) == 1 else None)
@@ -225,6 +227,15 @@ def on_reset(_connection: Any, record: Any, state: Any) -> None:
         finish(checkout)
     elif checkout.writes or checkout.rolled_back:
         _judge_rollback(checkout, state.transaction_was_reset)
+
+
+def _failing(connection: Any) -> None:
+    """A failing attempt gives its record back. A connection that is still in it, because a listener of the app raised
+    before it was closed, is not stranded: its close is to come.
+    """
+    attempt = ATTEMPT.get()
+    if attempt is not None and connection is not None and attempt.connection_id == id(connection):
+        attempt.connected = 0
 
 
 def _judge_rollback(checkout: Checkout, core_was_reset: bool) -> None:
@@ -280,6 +291,14 @@ def sweep(pool: WatchedPool, returning: Checkout | None = None) -> None:
             finish(checkout)
 
 
+@guarded("pool.gone")
+def on_gone(pool: WatchedPool) -> None:
+    """A pool object was garbage collected, and with it the last proxies of its connections. Holds whose end no event
+    has told, on a shared connection or because another checkin listener raised first, end here.
+    """
+    sweep(pool)
+
+
 def _forget(checkout: Checkout) -> None:
     checkout.pool.open.pop(checkout, None)
     if checkout.request is not None:
@@ -297,3 +316,4 @@ def install() -> None:
         ("detach", on_detach),
     ):
         event.listen(Pool, name, listener)
+    POOLS.when_gone(on_gone)
