@@ -22,36 +22,43 @@ from dbwatch.outputs.series import Series, pool_gauges, route_connections
 from dbwatch.pools import POOLS
 from dbwatch.records import NO_REQUEST, Finding, PoolSnapshot, Request, RequestTotals, Waiter
 from dbwatch.routes import route_of
-from dbwatch.settings import THRESHOLDS, Settings
+from dbwatch.settings import THRESHOLDS, Settings, build
 from dbwatch.version import __version__
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-_fork_registered = False
+_attached = False
 
 
 def install() -> None:
     """Watch every SQLAlchemy engine of this process. For processes without a web app: workers and scripts.
 
     The middleware does it by itself. Calling it again changes nothing. It never needs to be undone: the hooks cost
-    nothing to speak of, and listeners that are removed under traffic would raise in the app.
+    nothing to speak of, and listeners that are removed under traffic would raise in the app. With ``DBWATCH_ENABLED``
+    off in the environment it does nothing.
+
+    Raises:
+        ConfigurationError: an environment variable ``DBWATCH_*`` has a value that is not allowed.
     """
-    global _fork_registered
-    hooks.install()
-    FOUND.subscribe(FINDING_LOG.write)
-    if not _fork_registered:
-        _fork_registered = True
-        os.register_at_fork(after_in_child=_start_anew)
+    if not _attached:
+        chosen = build({})
+        if chosen.enabled:
+            configure(chosen)
 
 
 def configure(settings: Settings) -> None:
-    """Install, and use the process-wide options of some settings from now on."""
+    """Attach to SQLAlchemy, and use the process-wide options of some settings from now on."""
+    global _attached
     THRESHOLDS.take(settings)
     APP_CODE.set_root(settings.app_root)
     if settings.on_finding is not None:
         FOUND.subscribe(settings.on_finding)
-    install()
+    FOUND.subscribe(FINDING_LOG.write)
+    hooks.install()
+    if not _attached:
+        _attached = True
+        os.register_at_fork(after_in_child=_start_anew)
 
 
 def watch(engine: "Engine | AsyncEngine", name: str) -> None:
