@@ -6,7 +6,7 @@ listener, even an empty one, makes every connection about 14 µs dearer for the 
 
 from threading import Lock
 
-from dbwatch.hooks import connections, engines, errors, pool, sessions, statements, wait
+from dbwatch.hooks import connections, driver, engines, errors, pool, sessions, statements, wait
 from dbwatch.hooks.switch import SWITCH
 
 _lock = Lock()
@@ -24,6 +24,7 @@ def install() -> None:
             pool.install()
             connections.install()
             errors.install()
+            driver.install()
             sessions.install()
             approximate = wait.install()
             if approximate:

@@ -11,6 +11,9 @@ from dbwatch.callsites import call_site
 from dbwatch.guard import guarded
 from dbwatch.hooks.pool import CHECKOUT_KEY
 
+#: A statement that ran for longer than this before the connection broke may well have found it alive.
+ANSWER_SECONDS = 1.0
+
 
 @guarded("errors.handle")
 def on_handle_error(context: Any) -> None:
@@ -29,6 +32,8 @@ def on_handle_error(context: Any) -> None:
         return
     # Opened for this checkout, or in use before: then it died under way, which no test before use can prevent.
     if checkout is None or checkout.connect is not None or checkout.statements > 1 or checkout.request is None:
+        return
+    if checkout.executing > ANSWER_SECONDS:
         return
     if checkout.pool.attributes.get("pre_ping") == "false":
         judgement.stale(checkout, call_site(sys._getframe(1)), type(context.original_exception).__name__)
