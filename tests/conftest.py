@@ -28,7 +28,8 @@ hypothesis.settings.register_profile("dbwatch", deadline=None, derandomize=ON_CI
 hypothesis.settings.load_profile("dbwatch")
 
 
-def _cannot_run(reason: Exception) -> NoReturn:
+def cannot_run(reason: Exception) -> NoReturn:
+    """Fail the run on CI, skip the test elsewhere: something that it needs is not installed."""
     if ON_CI:
         pytest.fail(str(reason), pytrace=False)
     pytest.skip(str(reason))
@@ -50,7 +51,7 @@ def postgres(nothing_is_left_running: None) -> Iterator[EmbeddedPostgres]:
         try:
             server = stack.enter_context(EmbeddedPostgres(settings={"max_connections": "200"}))
         except PostgresError as error:
-            _cannot_run(error)
+            cannot_run(error)
         yield server
 
 
@@ -61,7 +62,7 @@ def mariadb(nothing_is_left_running: None) -> Iterator[MariaDB]:
         try:
             server = stack.enter_context(MariaDB())
         except MissingProgramError as error:
-            _cannot_run(error)
+            cannot_run(error)
         yield server
 
 
@@ -80,7 +81,7 @@ def prometheus(tmp_path: Path) -> Iterator[StartPrometheus]:
             try:
                 server = stack.enter_context(Prometheus(tmp_path, targets, rules=rules, interval=interval))
             except MissingProgramError as error:
-                _cannot_run(error)
+                cannot_run(error)
             server.wait_for_targets()
             return server
 
