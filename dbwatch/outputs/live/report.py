@@ -49,6 +49,7 @@ class Reporter:
         self._started_at = started_at
         self._history = History()
         self._snapshots: tuple[PoolSnapshot, ...] = ()
+        self._window = 0.0
 
     def sample(self, at: int) -> None:
         """Take the sample of second ``at``."""
@@ -58,6 +59,7 @@ class Reporter:
     def report(self, at: float) -> WorkerState:
         """The document, as of the last sample."""
         accumulators = self._source.accumulators()
+        self._window = self._history.window_seconds(int(at))
         waiters = self._source.waiters()
         return {
             "version": VERSION,
@@ -65,7 +67,7 @@ class Reporter:
             "pid": self._pid,
             "started_at": self._started_at,
             "at": at,
-            "window_seconds": self._history.window_seconds(int(at)),
+            "window_seconds": self._window,
             "pools": [self._pool(pool, waiters.get(pool.name, ()), accumulators) for pool in self._snapshots],
             "routes": self._routes(accumulators),
             "findings": grouping.group(self._source.findings(), self._source.returned(), self._pid),
@@ -77,6 +79,7 @@ class Reporter:
         holders = [self._holder(holder) for holder in held]
         now = _gauges(pool)
         totals, recent = history.window(accumulators, pool.name)
+        _add_open_holds(totals, held, self._window)
         needed = history.needed()
         return {
             "name": pool.name,
@@ -116,24 +119,25 @@ class Reporter:
         }
 
     def _routes(self, accumulators: Accumulators) -> list[RouteRow]:
-        held: dict[tuple[str, str], int] = {}
+        held: dict[tuple[str, str], list[float]] = {}
         for pool in self._snapshots:
             for holder in pool.holders:
-                held[(holder.method, holder.route)] = held.get((holder.method, holder.route), 0) + 1
+                held.setdefault((holder.method, holder.route), []).append(min(holder.age_seconds, self._window))
         window = self._history.routes(accumulators)
         rows: list[RouteRow] = []
         for method, route in {**window, **held}:
             requests, seconds, wait, executing, statements, findings = window.get((method, route), (0,) * 6)
+            open_holds = held.get((method, route), [])
             rows.append(
                 {
                     "method": method,
                     "route": route,
                     "requests": int(requests),
-                    "connection_seconds": round(seconds, 4),
+                    "connection_seconds": round(seconds + sum(open_holds), 4),
                     "wait_seconds": round(wait, 4),
                     "executing_seconds": round(executing, 4),
                     "statements": int(statements),
-                    "connections": held.get((method, route), 0),
+                    "connections": len(open_holds),
                     "findings": int(findings),
                 }
             )
@@ -154,6 +158,16 @@ def _gauges(pool: PoolSnapshot) -> Gauges:
         "oldest_checkout_seconds": round(pool.oldest_checkout_seconds, 3),
         "timeout_seconds": None if whole(pool.timeout_seconds) is None else pool.timeout_seconds,
     }
+
+
+def _add_open_holds(totals: Totals, holders: list[Holder], window: float) -> None:
+    """Count what the present holders have done so far: what empties a pool has often not ended yet."""
+    activity = totals["activity"] = dict(totals["activity"])
+    for holder in holders:
+        held = min(holder.age_seconds, window)
+        executing = min(holder.executing_seconds, held)
+        activity["executing"] += executing
+        activity["idle" if holder.statements else "unknown"] += held - executing
 
 
 def _recent(history: PoolHistory, totals: Totals) -> verdict.Recent:

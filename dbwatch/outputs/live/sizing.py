@@ -10,8 +10,10 @@ from typing import Final
 from dbwatch.outputs.live.document import Advice
 
 #: Samples from which a 99th percentile means something, and from which a smaller pool may be advised.
-ENOUGH_SAMPLES: Final = 60
+ENOUGH_SAMPLES: Final = 120
 ENOUGH_TO_LOWER: Final = 600
+#: Share of idle hold time from which a larger pool is the wrong remedy.
+MOSTLY_IDLE: Final = 0.5
 
 
 def advise(
@@ -23,6 +25,7 @@ def advise(
     needed_peak: int,
     size: int,
     limit: int | None,
+    idle_share: float = 0.0,
     workers: int = 1,
     pools_connections: bool = True,
 ) -> Advice:
@@ -36,6 +39,7 @@ def advise(
         needed_peak: the most connections that were needed at once.
         size: pool_size.
         limit: pool_size + max_overflow, None if unlimited.
+        idle_share: share of the hold time in which no SQL ran.
         workers: processes with a pool of this configuration each.
         pools_connections: False for NullPool and the like, whose size cannot be chosen.
     """
@@ -78,7 +82,12 @@ def advise(
             if short_of_size
             else f"at the peak {best_limit} were needed, the limit is {limit}"
         )
-        advice["text"] = f"Raise to {setting}: {why}. Shorten long holds first."
+        advice["text"] = (
+            f"Shorten the holds first: {idle_share:.0%} of their time no SQL runs. For holds as they are: {setting}, "
+            f"because {why}."
+            if idle_share >= MOSTLY_IDLE
+            else f"Raise to {setting}: {why}."
+        )
     elif samples >= ENOUGH_TO_LOWER and size >= 2 * best_size and size - best_size >= 3:
         advice["action"] = "lower"
         advice["text"] = f"Could be smaller: {setting} would have served these ten minutes."

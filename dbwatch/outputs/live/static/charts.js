@@ -6,6 +6,11 @@ import { clock, number, seconds } from "./format.js";
 const WINDOW = 600;
 const charts = new Set();
 
+// The last ten minutes, or as much of them as there is, but a minute at least.
+function range(at, now) {
+  return { min: Math.max(now - WINDOW, Math.min(at[0] ?? now, now - 60)), max: now };
+}
+
 export function repaint() {
   for (const chart of charts) chart.redraw(false, true);
 }
@@ -18,7 +23,7 @@ function axes(format) {
     font: "11px system-ui, sans-serif",
   };
   return [
-    { ...shared, grid: { show: false }, size: 24, gap: 4, space: 64, values: (_, at) => at.map((one) => clock(one, false)) },
+    { ...shared, grid: { show: false }, size: 24, gap: 4, space: 64, values: (_, at) => at.map((one) => clock(one, at.length > 1 && at[1] - at[0] < 60)) },
     { ...shared, size: 44, gap: 6, space: 32, values: (_, values) => values.map(format) },
   ];
 }
@@ -101,7 +106,7 @@ export class ConnectionsChart {
       size,
       limit,
     ], false);
-    this.chart.setScale("x", { min: now - WINDOW, max: now });
+    this.chart.setScale("x", range(at, now));
     this.#say();
   }
 
@@ -142,6 +147,6 @@ export class TimesChart {
     }
     const { at, p50, p95, p99 } = this.#history;
     this.chart.setData([at, p99, p95, p50], false);
-    this.chart.setScale("x", { min: now - WINDOW, max: now });
+    this.chart.setScale("x", range(at, now));
   }
 }

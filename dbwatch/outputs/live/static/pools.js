@@ -41,6 +41,13 @@ function bar(title, parts) {
   };
 }
 
+// Two labels that would lie on each other become one.
+function join(lower, upper, low, high) {
+  const near = low !== null && high !== null && Math.abs(parseFloat(upper.mark.style.insetInlineStart) - parseFloat(lower.mark.style.insetInlineStart)) < 22;
+  lower.label.hidden = near;
+  if (near) setText(upper.label, `${lower.name} ${number(low)}, ${upper.name} ${number(high)}`);
+}
+
 function sizing() {
   const text = h("p", { class: "advice" });
   const arithmetic = h("p", { class: "arithmetic" });
@@ -64,8 +71,12 @@ function sizing() {
       for (const { name, mark, label } of marks) {
         mark.hidden = values[name] === null;
         mark.style.insetInlineStart = `${((values[name] ?? 0) / most) * 100}%`;
+        const place = (values[name] ?? 0) / most;
+        label.dataset.side = place > 0.8 ? "end" : place < 0.15 ? "start" : "middle";
         setText(label, `${name} ${number(values[name])}`);
       }
+      join(marks[1], marks[2], values.p99, values.peak);
+      join(marks[3], marks[4], values.size, values.limit);
       fill.style.inlineSize = `${((values.p99 ?? 0) / most) * 100}%`;
     },
   };

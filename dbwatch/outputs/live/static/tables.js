@@ -2,6 +2,7 @@
 import { h, keyed, setAttribute, setText } from "./dom.js";
 import { number, place, plural, seconds } from "./format.js";
 
+const IDLE_HOLD = 0.5; // seconds
 const tables = new WeakMap();
 
 // columns: { name, label, cell(td, row), number, sort(row) }. On a phone a row becomes a card with labelled lines.
@@ -12,7 +13,7 @@ function table(target, label, columns, empty) {
   const head = h("tr");
   const one = { columns, body, order: null, element: null, none: h("p", { class: "empty" }, empty) };
   for (const column of columns) {
-    const th = h("th", { scope: "col", class: column.number ? "number" : undefined });
+    const th = h("th", { scope: "col", class: classes(column) });
     if (column.sort) {
       const button = h("button", { type: "button", title: `Sort by ${column.label}` }, column.label);
       button.addEventListener("click", () => {
@@ -26,11 +27,13 @@ function table(target, label, columns, empty) {
     column.th = th;
     head.append(th);
   }
-  one.element = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, h("table", {}, h("thead", {}, head), body));
+  one.element = h("div", { class: columns.some((column) => column.sort) ? "scroll sortable" : "scroll", tabindex: "0", role: "region", "aria-label": label }, h("table", {}, h("thead", {}, head), body));
   target.append(one.element, one.none);
   tables.set(target, one);
   return one;
 }
+
+const classes = (column) => (column.number ? `${column.name} number` : column.name);
 
 function showOrder(one) {
   for (const { th } of one.columns) {
@@ -46,7 +49,7 @@ function fill(one, rows, keyOf) {
     one.body, rows, keyOf,
     () => {
       const row = h("tr");
-      for (const column of one.columns) row.append(h("td", { class: [column.name, column.number ? "number" : ""].join(" ").trim(), "data-label": column.label }));
+      for (const column of one.columns) row.append(h("td", { class: classes(column), "data-label": column.label }));
       return row;
     },
     (row, item) => one.columns.forEach((column, i) => column.cell(row.children[i], item)),
@@ -71,7 +74,7 @@ export function showHolders(target, state) {
     { name: "route", label: "Route", cell: say((row) => place(row.method, row.route)) },
     { name: "line", label: "Code line", cell: lines },
     { name: "statement", label: "Last statement", cell: statement },
-    { name: "executing-time", label: "Executing", number: true, cell: say((row) => seconds(row.executing_seconds)) },
+    { name: "executing-time", label: "Executing time", number: true, cell: say((row) => seconds(row.executing_seconds)) },
     { name: "pool-name", label: "Pool", cell: say((row) => row.pool) },
     { name: "worker", label: "Worker", number: true, cell: say((row) => String(row.worker)) },
   ], "Nobody holds a connection.");
@@ -86,7 +89,8 @@ export function showHolders(target, state) {
 function badge(cell, row) {
   const mark = cell.firstElementChild ?? cell.appendChild(h("span", { class: "badge" }));
   setText(mark, row.state);
-  setAttribute(mark, "data-state", row.state);
+  // Idle between two statements is ordinary; idle for long is what empties pools.
+  setAttribute(mark, "data-state", row.state === "idle" && row.age_seconds < IDLE_HOLD ? "brief" : row.state);
 }
 
 function statement(cell, row) {
