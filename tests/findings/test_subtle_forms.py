@@ -62,7 +62,6 @@ def test_the_wait_for_a_connection_on_the_loops_thread_blocks_it_for_as_long_as_
     database: str, stage: StageApp
 ) -> None:
     with stage(database, subtle.loop_blocked_by_a_wait) as visitor:
-        visitor.get("/start")
         holder = visitor.begin("/hold")
         assert visitor.get("/orders/7").is_success
         assert holder.result().is_success

@@ -61,7 +61,7 @@ def by_lack_of_size(visitor: Visitor) -> None:
     assert any(answer.status_code == 500 for answer in answers)
 
 
-VERDICTS = {
+VERDICTS: dict[Callable[[Visitor], None], tuple[str, str]] = {
     by_a_leak: ("Most connections are leaked", "Close the session on every path"),
     by_long_statements: ("busy with long statements", "Make the statements above faster"),
     by_idle_holds: ("held by requests that run no SQL", "Commit or close the session before the slow part"),

@@ -1,6 +1,7 @@
 """Subtle forms of the other mistakes."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
@@ -66,28 +67,20 @@ def loop_blocked_by_a_wait(stage: Stage) -> None:
     """The wait for a connection itself: the holder is in a thread, so it does end."""
     app = stage.app
     engine = stage.engine(pool_size=1, max_overflow=0)
-    holds = asyncio.Event()
+    holds = threading.Event()
 
     @app.get("/hold")
     def hold() -> str:
         with engine.connect():
-            loop.call_soon_threadsafe(holds.set)
+            holds.set()
             time.sleep(0.3)
         return "held"
 
     @app.get("/orders/{number}")
     async def read_order(number: int) -> str:
-        await holds.wait()
+        await asyncio.to_thread(holds.wait)
         engine.connect().close()  # guilty
         return "read"
-
-    @app.get("/start")
-    async def start() -> None:
-        nonlocal loop
-        loop = asyncio.get_running_loop()
-
-    loop = asyncio.new_event_loop()
-    loop.close()
 
 
 def nested_in_a_background_task(stage: Stage) -> None:

@@ -1,0 +1,211 @@
+"""Correct apps that look faulty at first sight."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import Depends, WebSocket
+from sqlalchemy import Engine, create_engine, insert, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, selectinload
+
+from tests.findings.apps.shop import Customer, Order, Tag
+from tests.findings.apps.writes import word
+from tests.findings.stage import Stage
+
+MANY = 6000
+
+
+def engines_of_tenants(stage: Stage) -> None:
+    """A cache of engines that drops the oldest, and makes it anew when its tenant comes back."""
+    engines: dict[str, Engine] = {}
+
+    def engine_for(tenant: str) -> Engine:
+        if tenant not in engines:
+            while engines:
+                engines.popitem()[1].dispose()
+            engines[tenant] = create_engine(stage.url)
+        return engines[tenant]
+
+    @stage.app.get("/{tenant}")
+    def read(tenant: str) -> None:
+        with Session(engine_for(tenant)) as session:
+            session.execute(text("SELECT 1"))
+
+    def forget() -> None:
+        for engine in engines.values():
+            engine.dispose()
+
+    stage.at_end.append(forget)
+
+
+def engine_that_is_replaced(stage: Stage) -> None:
+    """New credentials at run time: an endpoint makes another engine for all."""
+    current = {"engine": create_engine(stage.url)}
+
+    @stage.app.get("/replace")
+    def replace() -> None:
+        current["engine"].dispose()
+        current["engine"] = create_engine(stage.url)
+
+    @stage.app.get("/read")
+    def read() -> None:
+        with Session(current["engine"]) as session:
+            session.execute(text("SELECT 1"))
+
+    def forget() -> None:
+        current["engine"].dispose()
+
+    stage.at_end.append(forget)
+
+
+def two_connections_of_a_pool_without_limit(stage: Stage) -> None:
+    engine = stage.async_engine(pool_size=1, max_overflow=-1)
+
+    @stage.app.get("/")
+    async def read() -> None:
+        async with AsyncSession(engine) as one, AsyncSession(engine) as other:
+            await one.execute(text("SELECT 1"))
+            await other.execute(text("SELECT 1"))
+
+
+def gather_without_holding(stage: Stage) -> None:
+    """Three tasks, each with a connection of its own, and nobody who holds one meanwhile."""
+    engine = stage.async_engine(pool_size=20)
+
+    async def count() -> Any:
+        async with AsyncSession(engine) as session:
+            return await session.scalar(text("SELECT count(*) FROM orders"))
+
+    @stage.app.get("/")
+    async def read() -> int:
+        return len(await asyncio.gather(count(), count(), count()))
+
+
+def second_session_after_a_commit(stage: Stage) -> None:
+    """The dependency's session has given its connection back."""
+    engine = stage.async_engine(pool_size=20)
+
+    async def get_session() -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(engine) as session:
+            yield session
+
+    @stage.app.get("/")
+    async def read(session: Annotated[AsyncSession, Depends(get_session)]) -> None:
+        await session.execute(text("SELECT 1"))
+        await session.commit()
+        async with AsyncSession(engine) as other:
+            await other.execute(text("SELECT 1"))
+
+
+def batches(stage: Stage) -> None:
+    """``selectinload`` sends the same statement for every 500 parents; that is no N+1."""
+    engine = stage.async_engine(pool_size=20)
+
+    @stage.app.get("/")
+    async def read() -> int:
+        async with AsyncSession(engine) as session:
+            await session.execute(
+                insert(Customer), [{"id": number, "name": "one of many"} for number in range(1000, 1000 + MANY)]
+            )
+            customers = await session.scalars(select(Customer).options(selectinload(Customer.orders)))
+            count = len(customers.all())
+            await session.rollback()
+            return count
+
+
+def websocket_messages(stage: Stage) -> None:
+    """One statement for each message, and many messages."""
+    engine = stage.async_engine(pool_size=20)
+
+    @stage.app.websocket("/live")
+    async def follow(socket: WebSocket) -> None:
+        await socket.accept()
+        async for number in socket.iter_text():
+            async with AsyncSession(engine) as session:
+                order = await session.get(Order, int(number))
+            await socket.send_text(order.state if order else "unknown")
+
+
+def rollback_in_another_thread(stage: Stage) -> None:
+    """Written in a thread of the request, and taken back in one that knows nothing of it."""
+    sqlite = stage.name.startswith("sqlite")
+    engine = stage.engine(pool_size=20, connect_args={"check_same_thread": False} if sqlite else {})
+
+    def write(session: Session) -> None:
+        session.execute(text("INSERT INTO tags (name) VALUES (:name)"), {"name": word()})
+
+    def take_back(session: Session) -> None:
+        session.rollback()
+        session.close()
+
+    @stage.app.get("/")
+    async def try_out() -> None:
+        session = Session(engine)
+        await asyncio.to_thread(write, session)
+        await asyncio.get_running_loop().run_in_executor(None, take_back, session)
+
+
+def two_phases(stage: Stage) -> None:
+    """Prepared and committed by name; the connection itself never sees a COMMIT."""
+    engine = stage.engine(pool_size=20)
+
+    @stage.app.get("/")
+    def write() -> None:
+        with engine.connect() as connection:
+            transaction = connection.begin_twophase()
+            connection.execute(insert(Tag), {"name": word()})
+            transaction.prepare()
+            transaction.commit()
+        with engine.connect() as connection:
+            transaction = connection.begin_twophase()
+            connection.execute(insert(Tag), {"name": word()})
+            transaction.commit()
+
+
+def statement_killed_under_way(stage: Stage) -> None:
+    """The connection was alive when the statement began: no test before use would have helped."""
+    engine = stage.async_engine(pool_size=1, max_overflow=0)
+
+    @stage.app.get("/{seconds}")
+    async def wait(seconds: float) -> None:
+        async with AsyncSession(engine) as session:
+            await session.execute(text(f"SELECT pg_sleep({seconds})"))
+
+
+def work_with_the_drivers_own_connection(stage: Stage) -> None:
+    """COPY and the like pass SQLAlchemy by."""
+    engine = stage.async_engine(pool_size=20)
+
+    @stage.app.get("/")
+    async def copy() -> None:
+        async with engine.begin() as connection:
+            await connection.execute(text("SELECT 1"))
+            raw = await connection.get_raw_connection()
+            assert raw.driver_connection is not None
+            await raw.driver_connection.execute("SELECT pg_sleep(0.3)")
+
+
+def task_that_works_on(stage: Stage) -> None:
+    """Spawned by a request, with a session of its own, and long after it."""
+    engine = stage.async_engine(pool_size=20)
+    tasks = set()
+
+    async def work() -> None:
+        for _ in range(3):
+            async with AsyncSession(engine) as session:
+                await session.execute(text("SELECT count(*) FROM orders"))
+                await asyncio.sleep(0.002)
+
+    @stage.app.get("/")
+    async def start() -> None:
+        task = asyncio.create_task(work())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def finish() -> None:
+        with contextlib.suppress(ValueError):
+            await asyncio.wait(tasks)
+
+    stage.at_end.append(finish)
