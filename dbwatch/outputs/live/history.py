@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from dbwatch.accumulators import Accumulators
+from dbwatch.accumulators import Accumulators, Histogram
 from dbwatch.catalog import METRICS
 from dbwatch.outputs.live.document import Samples, Slots, Totals
 from dbwatch.records import PoolSnapshot
@@ -24,6 +24,7 @@ ROUTE_SECONDS = 60
 ROUTE_MARKS = SAMPLES // ROUTE_SECONDS + 1
 
 _OUTCOMES = METRICS["dbwatch_checkout_seconds"].values
+_HOLD_BUCKETS = METRICS["dbwatch_hold_seconds"].buckets
 _PHASES = METRICS["dbwatch_checkout_phase_seconds"].values
 _ACTIVITIES = METRICS["dbwatch_hold_activity_seconds_total"].values
 
@@ -44,17 +45,20 @@ def pool_totals(accumulators: Accumulators, pool: str) -> Totals:
     checkouts = accumulators.histograms["dbwatch_checkout_seconds"]
     each = [checkouts[(pool, outcome)] for outcome in _OUTCOMES if (pool, outcome) in checkouts]
     phases = accumulators.histograms["dbwatch_checkout_phase_seconds"]
-    hold = accumulators.histogram("dbwatch_hold_seconds", pool)
+    hold = accumulators.histograms["dbwatch_hold_seconds"].get((pool,)) or Histogram(_HOLD_BUCKETS)
     activity = accumulators.counters["dbwatch_hold_activity_seconds_total"]
     buckets = len(METRICS["dbwatch_checkout_seconds"].buckets) + 1
+    seconds = sum(histogram.sum for histogram in each)
+    parts = {phase: phases[(pool, phase)].sum if (pool, phase) in phases else 0.0 for phase in _PHASES}
     return {
         "checkout_buckets": [sum(histogram.counts[number] for histogram in each) for number in range(buckets)],
-        "checkout_seconds": sum(histogram.sum for histogram in each),
+        "checkout_seconds": seconds,
         "outcomes": {
             outcome: sum(checkouts[(pool, outcome)].counts) if (pool, outcome) in checkouts else 0
             for outcome in _OUTCOMES
         },
-        "phases": {phase: phases[(pool, phase)].sum if (pool, phase) in phases else 0.0 for phase in _PHASES},
+        # Other is what no phase accounts for: SQLAlchemy's own work.
+        "phases": {**parts, "other": max(0.0, seconds - sum(parts.values()))},
         "hold_buckets": list(hold.counts),
         "hold_seconds": hold.sum,
         "activity": {name: activity[(pool, name)].value if (pool, name) in activity else 0.0 for name in _ACTIVITIES},

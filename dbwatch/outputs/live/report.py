@@ -79,7 +79,8 @@ class Reporter:
         holders = [self._holder(holder) for holder in held]
         now = _gauges(pool)
         totals, recent = history.window(accumulators, pool.name)
-        _add_open_holds(totals, held, self._window)
+        waiting = [self._waiter(waiter) for waiter in waiters]
+        _add_what_is_open(totals, held, waiting, self._window)
         needed = history.needed()
         return {
             "name": pool.name,
@@ -93,7 +94,7 @@ class Reporter:
             "samples": history.columns(),
             "attributes": dict(pool.attributes),
             "holders": holders[:LISTED],
-            "waiting": [self._waiter(waiter) for waiter in waiters][:LISTED],
+            "waiting": waiting[:LISTED],
         }
 
     def _holder(self, holder: Holder) -> HolderRow:
@@ -160,8 +161,10 @@ def _gauges(pool: PoolSnapshot) -> Gauges:
     }
 
 
-def _add_open_holds(totals: Totals, holders: list[Holder], window: float) -> None:
-    """Count what the present holders have done so far: what empties a pool has often not ended yet."""
+def _add_what_is_open(totals: Totals, holders: list[Holder], waiting: list[WaiterRow], window: float) -> None:
+    """Count the holds and waits so far that have not ended: what empties a pool has often not."""
+    waited = sum(min(waiter["waited_seconds"], window) for waiter in waiting)
+    totals["phases"] = {**totals["phases"], "wait": totals["phases"]["wait"] + waited}
     activity = totals["activity"] = dict(totals["activity"])
     for holder in holders:
         held = min(holder.age_seconds, window)
@@ -173,12 +176,10 @@ def _add_open_holds(totals: Totals, holders: list[Holder], window: float) -> Non
 def _recent(history: PoolHistory, totals: Totals) -> verdict.Recent:
     samples = [numbers for _, numbers in list(history.samples)[-verdict.OVERFLOW_SAMPLES :]]
     phases = totals["phases"]
-    other = totals["checkout_seconds"] - sum(phases.values())
-    largest = max(phases, key=lambda phase: phases[phase])
     return verdict.Recent(
         timeouts=totals["outcomes"]["timeout"],
         checkout_p95=quantiles.of_buckets(_CHECKOUT_BUCKETS, totals["checkout_buckets"], 0.95),
-        largest_phase=largest if phases[largest] > other else "",
+        largest_phase=max(phases, key=lambda phase: phases[phase]),
         least_overflow=min(overflow for _, _, overflow, *_ in samples)
         if len(samples) == verdict.OVERFLOW_SAMPLES
         else 0,

@@ -85,7 +85,7 @@ def _pool(name: str, parts: list[tuple[WorkerState, WorkerPool]], workers: int, 
         "workers": [_share(worker, pool) for worker, pool in parts],
         "checkout": _times(totals["checkout_buckets"], totals["checkout_seconds"], window, _CHECKOUT_BUCKETS),
         "outcomes": totals["outcomes"],
-        "phases": _phases(totals),
+        "phases": {key: round(value, 4) for key, value in totals["phases"].items()},
         "hold": _times(totals["hold_buckets"], totals["hold_seconds"], window, _HOLD_BUCKETS),
         "activity": {key: round(value, 4) for key, value in totals["activity"].items()},
         "advice": _advice(parts),
@@ -169,12 +169,6 @@ def _add_totals(each: list[Totals]) -> Totals:
 
 def _columns_sum(rows: list[list[int]]) -> list[int]:
     return [sum(column) for column in zip(*rows, strict=True)]
-
-
-def _phases(totals: Totals) -> dict[str, float]:
-    """Seconds of checkout time by phase; ``other`` is what no phase accounts for: SQLAlchemy's own work."""
-    other = max(0.0, totals["checkout_seconds"] - sum(totals["phases"].values()))
-    return {key: round(value, 4) for key, value in {**totals["phases"], "other": other}.items()}
 
 
 def _times(buckets: list[int], total: float, window: float, bounds: tuple[float, ...]) -> Times:

@@ -1,5 +1,5 @@
 // Findings, latest first, and the configuration of each engine with remarks.
-import { h, keyed, setAttribute, setText } from "./dom.js";
+import { h, keyed, setAttribute, setProse, setText } from "./dom.js";
 import { ago, limit, place, seconds } from "./format.js";
 
 const parts = new WeakMap();
@@ -34,15 +34,15 @@ function update(element, finding, now) {
   one.back.hidden = finding.returned === 0;
   setText(one.back, finding.returned === finding.count ? "came back" : `${finding.returned} of ${finding.count} came back`);
   element.classList.toggle("returned", finding.returned === finding.count);
-  setText(one.when, finding.count > 1 ? `last ${ago(finding.last_at, now)}, first ${ago(finding.first_at, now)}` : ago(finding.last_at, now));
+  setText(one.when, finding.last_at - finding.first_at > 1 ? `last ${ago(finding.last_at, now)}, first ${ago(finding.first_at, now)}` : ago(finding.last_at, now));
   setText(one.where, `${place(finding.method, finding.route)}, pool ${finding.pool}`);
   keyed(one.lines, finding.lines, (line) => line, () => h("li"), (item, line) => setText(item, line));
   const [first, ...more] = finding.message.split("\n");
   setText(one.message, first);
   one.whole.hidden = more.length === 0;
   setText(one.report, finding.message);
-  setText(one.cause, finding.cause);
-  setText(one.fix, finding.fix);
+  setProse(one.cause, finding.cause);
+  setProse(one.fix, finding.fix);
 }
 
 const none = h("p", { class: "empty" }, "No findings: no mistake has been proven so far.");

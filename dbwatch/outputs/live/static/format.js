@@ -29,7 +29,8 @@ export function clock(at, withSeconds = true) {
 
 export function ago(at, now) {
   const age = Math.max(0, now - at);
-  return age < 1.5 ? "just now" : `${seconds(Math.round(age))} ago`;
+  if (age < 1.5) return "just now";
+  return age < 10 ? `${Math.round(age)} s ago` : `${seconds(age)} ago`;
 }
 
 export function plural(count, noun) {

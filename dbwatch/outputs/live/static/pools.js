@@ -43,7 +43,7 @@ function bar(title, parts) {
 
 // Two labels that would lie on each other become one.
 function join(lower, upper, low, high) {
-  const near = low !== null && high !== null && Math.abs(parseFloat(upper.mark.style.insetInlineStart) - parseFloat(lower.mark.style.insetInlineStart)) < 22;
+  const near = low !== null && high !== null && Math.abs(parseFloat(upper.mark.style.insetInlineStart) - parseFloat(lower.mark.style.insetInlineStart)) < 14;
   lower.label.hidden = near;
   if (near) setText(upper.label, `${lower.name} ${number(low)}, ${upper.name} ${number(high)}`);
 }
@@ -52,7 +52,7 @@ function sizing() {
   const text = h("p", { class: "advice" });
   const arithmetic = h("p", { class: "arithmetic" });
   const scale = h("div", { class: "scale", "aria-hidden": "true" });
-  const marks = ["mean", "p99", "peak", "size", "limit"].map((name) => {
+  const marks = ["p99", "peak", "size", "limit"].map((name) => {
     const label = h("span");
     const mark = h("div", { class: `mark ${name}` }, label);
     scale.append(mark);
@@ -66,7 +66,7 @@ function sizing() {
       setText(text, advice.text);
       setText(arithmetic, advice.arithmetic);
       setAttribute(text, "data-action", advice.action);
-      const values = { mean: advice.mean_needed, p99: advice.p99_needed, peak: advice.peak_needed, size: share.size, limit: share.limit };
+      const values = { p99: advice.p99_needed, peak: advice.peak_needed, size: share.size, limit: share.limit };
       const most = Math.max(1, ...Object.values(values).filter((value) => value !== null)) * 1.04;
       for (const { name, mark, label } of marks) {
         mark.hidden = values[name] === null;
@@ -75,8 +75,8 @@ function sizing() {
         label.dataset.side = place > 0.8 ? "end" : place < 0.15 ? "start" : "middle";
         setText(label, `${name} ${number(values[name])}`);
       }
-      join(marks[1], marks[2], values.p99, values.peak);
-      join(marks[3], marks[4], values.size, values.limit);
+      join(marks[0], marks[1], values.p99, values.peak);
+      join(marks[2], marks[3], values.size, values.limit);
       fill.style.inlineSize = `${((values.p99 ?? 0) / most) * 100}%`;
     },
   };
@@ -96,7 +96,7 @@ function make(pool) {
     peak: tile("peak, 2 min", "Most connections out at once in the last two minutes"),
     rate: tile("checkouts/s", "Mean of the window"),
   };
-  const chartBlock = h("div", { class: "block wide" }, h("h3", {}, "Connections, last ten minutes"));
+  const chartBlock = h("div", { class: "block" }, h("h3", {}, "Connections, last ten minutes"));
   const times = h("div", { class: "block" }, h("h3", {}, "Checkout time"));
   const quantiles = ["p50", "p95", "p99"].map((label) => {
     const value = h("dd");
@@ -106,7 +106,11 @@ function make(pool) {
   const phases = bar("Where checkout time goes", PHASES);
   const activity = bar("What holders do", ACTIVITIES);
   const needed = sizing();
-  const grid = h("div", { class: "grid" }, chartBlock, times, needed.element, phases.element, activity.element);
+  const grid = h(
+    "div", { class: "grid" },
+    h("div", { class: "stack" }, chartBlock, needed.element),
+    h("div", { class: "stack" }, times, phases.element, activity.element),
+  );
   const element = h(
     "section", { class: "pool" },
     h("div", { class: "pool-head" }, name, engine), verdict, shares,
