@@ -65,15 +65,19 @@ def note(site: str, error: Exception) -> None:
 
 
 def drain() -> list[tuple[str, TracebackException | None]]:
-    """Take what has been noted since the last call: sites, with the traceback of the first error of each."""
+    """Take what has been noted since the last call: sites, with the traceback of the first error of each.
+
+    For the ledger's fold, which one thread makes at a time.
+    """
     taken = []
     while _noted:
         taken.append(_noted.popleft())
     return taken
 
 
-def report(site: str, trace: TracebackException) -> None:
+def report(noted: tuple[str, TracebackException]) -> None:
     """Log the first error of a site with its traceback."""
+    site, trace = noted
     logger.error(
         "dbwatch failed at %s and went on; the application is not affected, but numbers may be missing. "
         "Please report this.\n%s",

@@ -90,23 +90,26 @@ class Ledger:
                     fold(fact)
                 except Exception as error:  # noqa: BLE001  whatever it is, it must not reach the app
                     guard.note("ledger.fold", error)
+            for site, trace in guard.drain():
+                self.accumulators.counter("dbwatch_internal_errors_total", site).value += 1
+                if trace is not None:
+                    self.after_fold(guard.report, (site, trace))
         finally:
             self._folding = False
 
     def _report(self) -> None:
-        for site, trace in guard.drain():
-            self.accumulators.counter("dbwatch_internal_errors_total", site).value += 1
-            if trace is not None:
-                guard.report(site, trace)
-        while self._after_fold:
-            call, subject = self._after_fold.popleft()
-            call(subject)
+        while True:
+            try:
+                call, subject = self._after_fold.popleft()
+            except IndexError:  # asking first whether there is one would race with other threads
+                return
+            try:
+                call(subject)
+            except Exception as error:  # noqa: BLE001  a log handler of the app
+                guard.note("ledger.report", error)
 
     def after_fold(self, call: Callable[[Any], object], subject: Any) -> None:
-        """Have ``call(subject)`` made once the fold is over and its lock free: for what writes logs or calls the app.
-
-        ``call`` must not raise.
-        """
+        """Have ``call(subject)`` made after the fold, with its lock free: for what writes logs or calls the app."""
         self._after_fold.append((call, subject))
 
     def at_first_checkout(self, start: Callable[[], None]) -> None:
@@ -118,7 +121,11 @@ class Ledger:
 
     def _start(self) -> None:
         while self._not_started:
-            self._not_started.pop()()
+            try:
+                start = self._not_started.pop()
+            except IndexError:  # another thread was quicker
+                return
+            start()
 
     def start_anew(self) -> None:
         """Forget everything, in a forked child: the parent goes on counting what the parent did."""

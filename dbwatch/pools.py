@@ -85,9 +85,13 @@ class Pools:
         if watched is not None:
             return watched
         with self._lock:
-            for known in list(self._engines.values()):
-                engine = known.engine()
-                if engine is not None and engine.pool is pool:
+            for engine, known in self.engines():
+                if engine.pool is pool:
+                    return self._watch(pool, known.name, engine)
+            dialect = getattr(pool, "_dialect", None)
+            for engine, known in self.engines():
+                # The engine was disposed of between asking for its pool and asking the pool for a connection.
+                if engine.dialect is dialect:
                     return self._watch(pool, known.name, engine)
             name = getattr(pool, "logging_name", None) or type(pool).__name__
             return self._watch(pool, self._admit(name), None)
@@ -195,8 +199,8 @@ class Pools:
 
     def snapshot(self) -> tuple[PoolSnapshot, ...]:
         """Every pool now, by name. Pools nobody has used yet are included."""
-        for engine, known in self.engines():
-            self._watch(engine.pool, known.name, engine)
+        for engine, _known in self.engines():
+            self.of(engine.pool)
         states: dict[str, list[WatchedPool]] = {}
         for watched in list(self._pools.values()):
             states.setdefault(watched.name, []).append(watched)

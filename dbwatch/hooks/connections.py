@@ -74,13 +74,9 @@ def on_close(_connection: Any, record: Any) -> None:
     if CLOSED_KEY in record.info:
         return
     record.info[CLOSED_KEY] = True
-    watched = record.info.get(POOL_KEY)
+    watched = pool_of(record)
     if watched is None:
-        # Opened before dbwatch was installed. The record's pool has no public name.
-        owner = getattr(record, "_ConnectionRecord__pool", None)
-        if owner is None:
-            return
-        watched = POOLS.of(owner)
+        return
     checkout = ATTEMPT.get()
     reason = record.info.pop(REASON_KEY, None) or _closer() or "other"
     if reason == "replaced":
@@ -88,6 +84,17 @@ def on_close(_connection: Any, record: Any) -> None:
     if checkout is not None and checkout.connected:
         checkout.connected -= 1
     LEDGER.post(LEDGER.connection_closed, (watched, reason))
+
+
+def pool_of(record: Any) -> WatchedPool | None:
+    """The pool of a record: as noted when its connection was opened, else, for one opened before dbwatch was installed
+    or emptied by another thread just now, by a name that is not public.
+    """
+    watched: WatchedPool | None = record.info.get(POOL_KEY)
+    if watched is None:
+        owner = getattr(record, "_ConnectionRecord__pool", None)
+        watched = None if owner is None else POOLS.of(owner)
+    return watched
 
 
 def _why_replaced(watched: WatchedPool, record: Any) -> str:

@@ -23,7 +23,7 @@ from dbwatch import judgement, timeout_report
 from dbwatch.callsites import call_site
 from dbwatch.context import ATTEMPT, REQUEST, owner_now, waits_for
 from dbwatch.guard import guarded
-from dbwatch.hooks.connections import POOL_KEY
+from dbwatch.hooks.connections import pool_of
 from dbwatch.hooks.switch import SWITCH
 from dbwatch.leaks import judge_late
 from dbwatch.ledger import LEDGER
@@ -254,12 +254,13 @@ def _judge_rollback(checkout: Checkout, core_was_reset: bool) -> None:
 def on_detach(connection: Any, record: Any) -> None:
     """A connection left the pool for good. The record is back in the pool already and may be somebody else's."""
     checkout = record.info.get(CHECKOUT_KEY)
-    pool = record.info.get(POOL_KEY)
     if checkout is not None and checkout.connection_id == id(connection):
-        del record.info[CHECKOUT_KEY]
+        record.info.pop(CHECKOUT_KEY, None)  # somebody else may have emptied it by now
         finish(checkout)
         LEDGER.post(LEDGER.connection_closed, (checkout.pool, "gc" if checkout.reclaimed else "detached"))
-    elif pool is not None:
+        return
+    pool = pool_of(record)
+    if pool is not None:
         LEDGER.post(LEDGER.connection_closed, (pool, "detached"))
 
 
