@@ -1,0 +1,165 @@
+"""DESIGN's promise: an error of ours never reaches the app."""
+
+import asyncio
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+from websockets.sync.client import connect as connect_websocket
+
+from dbwatch import DBWatchMiddleware, guard
+from dbwatch.hooks.switch import SWITCH
+from tests.bookkeeping.app import PAGES, App
+from tests.bookkeeping.books import internal_errors, open_new_books
+from tests.servers.asgi import serve
+
+#: Passed only at installation, with several processes, with a driver that has two-phase transactions, by the live page.
+_ELSEWHERE = ("engines.scan", "prometheus.write", "prometheus.remove_dead_gauges", "statements.settled", "live.")
+SITES_OF_REQUESTS = sorted(site for site in guard.SITES if not site.startswith(_ELSEWHERE))
+
+#: Without keep-alive: uvicorn closes the connection after an error of the app, before or after our next request.
+_CLIENT = httpx.Client(timeout=20, verify=False, limits=httpx.Limits(max_keepalive_connections=0))
+
+
+class OurError(Exception):
+    """Raised in the place of dbwatch's own code."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A served app."""
+
+    url: str
+
+    def answers(self) -> dict[str, tuple[object, ...]]:
+        """Everything that comes back, by page."""
+        found: dict[str, tuple[object, ...]] = {}
+        for page in PAGES:
+            response = self.get(page)
+            headers = [item for item in response.headers.multi_items() if item[0] != "date"]
+            found[page] = (response.status_code, headers, response.content)
+        with connect_websocket(f"{self.url.replace('http', 'ws')}/socket") as socket:
+            socket.send("hello")
+            found["socket"] = (socket.recv(timeout=20),)
+        return found
+
+    def get(self, page: str) -> httpx.Response:
+        return _CLIENT.get(f"{self.url}/{page}")
+
+
+@pytest.fixture(scope="module")
+def bare_answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[object, ...]]:
+    """What the app answers without dbwatch's middleware and with its hooks switched off."""
+    was_on, SWITCH.on = SWITCH.on, False
+    try:
+        with serve(App(tmp_path_factory.mktemp("bare") / "app.db").starlette) as url:
+            return Server(url).answers()
+    finally:
+        SWITCH.on = was_on
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    app = App(tmp_path_factory.mktemp("watched") / "app.db")
+    app.starlette.add_middleware(
+        DBWatchMiddleware,
+        registry=CollectorRegistry(),
+        on_finding=lambda _finding: None,
+    )
+    gc.freeze()  # a page collects garbage; it need not look at all that the test run has loaded
+    with serve(app.starlette) as url:
+        yield Server(url)
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def new_books() -> None:
+    open_new_books()
+
+
+@contextmanager
+def instead(site: str, replacement: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """Put another function behind the guard of a site; it is given the one that belongs there."""
+    wrapper: Any = guard.SITES[site]
+    cell = wrapper.__closure__[wrapper.__code__.co_freevars.index("function")]
+    original = cell.cell_contents
+    cell.cell_contents = replacement(original)
+    try:
+        yield
+    finally:
+        cell.cell_contents = original
+
+
+def failing_first(_original: Callable[..., Any]) -> Callable[..., Any]:
+    def fail(*_arguments: Any, **_keywords: Any) -> Any:
+        raise OurError("before")
+
+    return fail
+
+
+def failing_last(original: Callable[..., Any]) -> Callable[..., Any]:
+    def fail(*arguments: Any, **keywords: Any) -> Any:
+        original(*arguments, **keywords)
+        raise OurError("after")
+
+    return fail
+
+
+@pytest.mark.parametrize("how", [failing_first, failing_last])
+@pytest.mark.parametrize("site", SITES_OF_REQUESTS)
+def test_an_error_at_any_site_changes_no_response_and_loses_no_slot(
+    site: str,
+    how: Callable[[Callable[..., Any]], Callable[..., Any]],
+    watched: Server,
+    bare_answers: dict[str, tuple[object, ...]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with instead(site, how):
+        answers = watched.answers()
+        page = watched.get("metrics")
+    assert answers == bare_answers
+    assert page.status_code == (500 if site == "middleware.render" else 200)
+    assert internal_errors()[site] >= 1
+    logged = [record for record in caplog.records if getattr(record, "dbwatch_site", "") == site]
+    assert len(logged) == 1
+    assert "Traceback" in logged[0].getMessage()
+    assert OurError.__name__ in logged[0].getMessage()
+    assert f'dbwatch_internal_errors_total{{site="{site}"}}' in watched.get("metrics").text
+
+
+def test_the_app_answers_the_same_with_dbwatch_as_without(
+    watched: Server, bare_answers: dict[str, tuple[object, ...]]
+) -> None:
+    assert watched.answers() == bare_answers
+    assert internal_errors() == {}
+
+
+@pytest.mark.parametrize("site", sorted(guard.SITES))
+def test_a_guarded_function_that_fails_returns_nothing_and_is_counted_each_time_and_logged_once(
+    site: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with instead(site, failing_first):
+        assert guard.SITES[site]() is None
+        assert guard.SITES[site]() is None
+    assert internal_errors() == {site: 2}
+    (logged,) = [record for record in caplog.records if hasattr(record, "dbwatch_site")]
+    assert OurError.__name__ in logged.getMessage()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit])
+@pytest.mark.parametrize("site", sorted(guard.SITES))
+def test_what_belongs_to_the_app_passes_every_guard(site: str, error: type[BaseException]) -> None:
+    def interrupted(_original: Callable[..., Any]) -> Callable[..., Any]:
+        def interrupt(*_arguments: Any, **_keywords: Any) -> Any:
+            raise error
+
+        return interrupt
+
+    with instead(site, interrupted), pytest.raises(error):
+        guard.SITES[site]()
+    assert internal_errors() == {}
