@@ -7,7 +7,7 @@ accumulators; it runs at the end of a request, before a checkout and at a scrape
 
 from collections import deque
 from collections.abc import Callable
-from threading import RLock
+from threading import RLock, get_ident
 from time import perf_counter
 from typing import Any
 
@@ -31,6 +31,7 @@ class Ledger:
         self._lock = RLock()
         self._folding = False
         self._after_fold: deque[tuple[Callable[[Any], object], Any]] = deque()
+        self._reporting: set[int] = set()
         self._starters: list[Callable[[], None]] = []
         self._not_started: list[Callable[[], None]] = []
         self._reset()
@@ -98,15 +99,24 @@ class Ledger:
             self._folding = False
 
     def _report(self) -> None:
-        while True:
-            try:
-                call, subject = self._after_fold.popleft()
-            except IndexError:  # asking first whether there is one would race with other threads
-                return
-            try:
-                call(subject)
-            except Exception as error:  # noqa: BLE001  a log handler of the app
-                guard.note("ledger.report", error)
+        # A listener or a log handler may take a connection itself and so come back here. What that brings waits for
+        # the next report: with the pool empty, each report would bring another one, and the victim would never return.
+        thread = get_ident()
+        if thread in self._reporting:
+            return
+        self._reporting.add(thread)
+        try:
+            for _ in range(len(self._after_fold)):
+                try:
+                    call, subject = self._after_fold.popleft()
+                except IndexError:  # another thread was faster
+                    return
+                try:
+                    call(subject)
+                except Exception as error:  # noqa: BLE001  a log handler of the app
+                    guard.note("ledger.report", error)
+        finally:
+            self._reporting.discard(thread)
 
     def after_fold(self, call: Callable[[Any], object], subject: Any) -> None:
         """Have ``call(subject)`` made after the fold, with its lock free: for what writes logs or calls the app."""
@@ -132,6 +142,7 @@ class Ledger:
         self._lock = RLock()
         self._facts.clear()
         self._after_fold.clear()
+        self._reporting.clear()
         self._folding = False
         self._not_started = list(self._starters)
         self._reset()
