@@ -3,12 +3,10 @@
 import json
 import math
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import pytest
 
-from dbwatch import PoolSnapshot
-from dbwatch.accumulators import Accumulators
 from dbwatch.ledger import Ledger
 from dbwatch.outputs.live import document
 from dbwatch.outputs.live.document import State, WorkerState
@@ -17,6 +15,10 @@ from dbwatch.outputs.live.report import Reporter, Source
 from dbwatch.outputs.live.state import LATE_SECONDS, merge
 from dbwatch.records import Finding, Waiter
 from tests.live.facts import finding, holder, snapshot
+
+if TYPE_CHECKING:
+    from dbwatch import PoolSnapshot
+    from dbwatch.accumulators import Accumulators
 
 START = 1_700_000_000
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "live-page.md"

@@ -21,6 +21,8 @@ from dbwatch.outputs.live.workers import WATCHED_SECONDS, StateDirectory, open_d
 
 #: Seconds after the full second at which the other workers' states are read: by then they have written them.
 READ_AFTER = 0.15
+#: Seconds within which a state is published; the first one may have to wait for all workers to be asked.
+ANSWER_SECONDS = 10.0
 #: Seconds of history in an update; a viewer that has missed more gets all of it.
 UPDATE_HISTORY = 15
 
@@ -80,32 +82,35 @@ class Sampler:
     async def next(self, *, wants_all: bool) -> Published:
         """The next state to be published, with all of the history if that is wanted. Asking for it is what makes the
         workers write.
+
+        Raises:
+            TimeoutError: the sampler has failed; the log says why.
         """
         self._asked_at = time.monotonic()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Published] = loop.create_future()
         with self._lock:
             self._waiting.append(_Viewer(loop, future, wants_all))
-        return await future
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await future
 
     def _is_asked(self) -> bool:
         return time.monotonic() - self._asked_at < WATCHED_SECONDS
 
     def _run(self) -> None:
-        reporter = self._prepare()
-        if reporter is None:
-            return
+        self._directory = self._open()
+        reporter = Reporter(self._source, self._pid, time.time())
         while True:
             now = time.time()
             time.sleep(1.0 - now % 1.0)
             self._tick(reporter)
 
-    @guarded("live.prepare")
-    def _prepare(self) -> Reporter:
-        self._directory = open_directory(self._state_dir)
-        if self._directory is not None:
-            self._directory.announce(self._pid)
-        return Reporter(self._source, self._pid, time.time())
+    @guarded("live.directory")
+    def _open(self) -> StateDirectory | None:
+        directory = open_directory(self._state_dir)
+        if directory is not None:
+            directory.announce(self._pid)
+        return directory
 
     @guarded("live.sample")
     def _tick(self, reporter: Reporter) -> None:
@@ -133,7 +138,7 @@ class Sampler:
             time.sleep(READ_AFTER)
             others, silent = directory.others(self._pid)
         except OSError as error:
-            note("live.directory", error)
+            note("live.exchange", error)
             return []
         if silent and not self._waited_for_others:
             self._waited_for_others = True
