@@ -156,6 +156,10 @@ class Ledger:
             series = self._pools[pool] = PoolSeries(self.accumulators, pool)
         return series
 
+    def has_pool(self, pool: str) -> bool:
+        """True if there are series of a pool of this name."""
+        return pool in self._pools
+
     def route_labels(self, request: Request | None) -> tuple[str, str]:
         """Method and route as labels, folded into ``(other)`` past the bound."""
         if request is None:

@@ -69,6 +69,7 @@ class Pools:
             known = self._engines.get(id(engine))
             if known is not None and known.engine() is engine:
                 if name:
+                    self._give_up(known)
                     known.name = self._admit(name)
                     for pool in self._pools_of(engine):
                         pool.name = known.name
@@ -195,6 +196,16 @@ class Pools:
         self._names.add(name)
         return name
 
+    def _give_up(self, renamed: WatchedEngine) -> None:
+        """Free the place of the name an engine went by until now, unless somebody else goes by it, or series of that
+        name exist: an app that names all its engines needs one place for each, not two.
+        """
+        engines = [known for known in list(self._engines.values()) if known is not renamed]
+        others = any(known.name == renamed.name for known in engines)
+        pools = any(pool.name == renamed.name for pool in self.watched() if _engine_of(pool) is not renamed.engine())
+        if not others and not pools and not self._ledger.has_pool(renamed.name):
+            self._names.discard(renamed.name)
+
     # Snapshots.
 
     def snapshot(self) -> tuple[PoolSnapshot, ...]:
@@ -292,6 +303,10 @@ def _attributes(pool: Pool, engine: Engine | None) -> dict[str, str]:
         "pre_ping": "unknown" if pre_ping is None else str(bool(pre_ping)).lower(),
         "recycle": str(getattr(pool, "_recycle", "unknown")),
     }
+
+
+def _engine_of(watched: WatchedPool) -> Engine | None:
+    return None if watched.engine is None else watched.engine()
 
 
 def _current(watched: WatchedPool) -> Pool | None:

@@ -72,3 +72,11 @@ async def test_pool_names_past_the_bound_share_one_label_and_are_counted() -> No
     assert page.value("dbwatch_label_overflow_total", label="pool") >= 25 - len(named)
     for engine in engines:
         engine.dispose()
+
+
+def test_an_app_that_names_all_its_engines_has_as_many_names_as_the_bound_allows() -> None:
+    engines = [create_engine(f"sqlite:///tenant-{number}.db", poolclass=QueuePool) for number in range(20)]
+    for number, engine in enumerate(engines):
+        dbwatch.watch(engine, name=f"tenant-{number}")
+    names = {pool.name for pool in dbwatch.snapshot()}
+    assert {f"tenant-{number}" for number in range(20)} <= names
