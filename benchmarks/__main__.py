@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,14 +11,13 @@ from typing import Any
 
 import click
 
+from benchmarks import bytecodes as bytecodes_of
 from benchmarks import databases, machine, tables
-from benchmarks.instructions import ValgrindMissingError, per_request
+from benchmarks import instructions as instructions_of
 from benchmarks.results import evaluate
 from benchmarks.rounds import BASELINE, Plan, compare
 from benchmarks.variants import NAMES, UnavailableError
-from benchmarks.workloads import WORKLOADS
-
-Command = Callable[..., Any]
+from benchmarks.workloads import WORKLOADS, Workload
 
 _save = click.option("--save", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures there as JSON.")
 _workloads = click.option(
@@ -76,6 +75,40 @@ def requests(
 @_save
 def instructions(*, names: tuple[str, ...], chosen: tuple[str, ...], count: int, save: Path | None) -> None:
     """Instructions added to a request over the bare app, counted by valgrind: slow, but the same every time."""
+
+    def measure(variant: str, workload: Workload, url: str) -> float:
+        try:
+            return instructions_of.per_request(variant, workload, url, count)
+        except instructions_of.ValgrindMissingError as error:
+            raise click.ClickException(str(error)) from None
+
+    _finish(save, {"requests": count, "instructions": _count("instructions", measure, names, chosen)})
+
+
+@main.command()
+@_workloads
+@_variants
+@click.option("--functions", "most", default=0, show_default=True, help="List that many of dbwatch's functions.")
+@_save
+def bytecodes(*, names: tuple[str, ...], chosen: tuple[str, ...], most: int, save: Path | None) -> None:
+    """Bytecodes added to a request over the bare app, in the event loop's thread: exact."""
+
+    def measure(variant: str, workload: Workload, url: str) -> float:
+        functions = bytecodes_of.per_request(variant, workload, url)
+        if most and variant == "dbwatch_on":
+            click.echo(f"{tables.functions(functions, most)}\n")
+        return sum(number for _, number, _ in functions)
+
+    _finish(save, {"bytecodes": _count("bytecodes", measure, names, chosen)})
+
+
+def _count(
+    unit: str,
+    measure: Callable[[str, Workload, str], float],
+    names: Sequence[str],
+    chosen: Sequence[str],
+) -> dict[str, dict[str, float]]:
+    """The counts by workload and variant, each workload printed when it is done."""
     counted: dict[str, dict[str, float]] = {}
     with databases.filled(WORKLOADS[name] for name in names) as urls:
         for name in names:
@@ -84,13 +117,11 @@ def instructions(*, names: tuple[str, ...], chosen: tuple[str, ...], count: int,
             for variant in NAMES:
                 if variant in chosen or variant == BASELINE:
                     try:
-                        counted[name][variant] = per_request(variant, workload, urls[workload.driver], count)
+                        counted[name][variant] = measure(variant, workload, urls[workload.driver])
                     except UnavailableError as error:
                         click.echo(f"Without {variant}: {error}.", err=True)
-                    except ValgrindMissingError as error:
-                        raise click.ClickException(str(error)) from None
-            click.echo(f"{tables.instructions(workload, counted[name])}\n")
-    _finish(save, {"requests": count, "instructions": counted})
+            click.echo(f"{tables.counts(workload, unit, counted[name])}\n")
+    return counted
 
 
 @main.command()

@@ -9,8 +9,7 @@ import shutil
 import subprocess
 import sys
 
-from benchmarks.counted import UNAVAILABLE
-from benchmarks.variants import UnavailableError
+from benchmarks.variants import UNAVAILABLE, UnavailableError
 from benchmarks.workloads import Workload
 
 #: Requests of the shorter run; what is before the difference is start-up and warm-up.

@@ -1,10 +1,11 @@
 """Results as Markdown tables."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.results import Added, Result
 from benchmarks.workloads import Workload
 
+_OWN_CODE = "dbwatch/"
 _REFERENCES = {"prometheus_instrumentator": "of instrumentator", "otel": "of OpenTelemetry"}
 
 
@@ -47,19 +48,27 @@ def per_statement(few: Result, many: Result) -> str:
     return "\n".join(lines)
 
 
-def instructions(workload: Workload, counted: Mapping[str, float]) -> str:
-    """What each variant adds to a request, in thousands of instructions."""
+def counts(workload: Workload, unit: str, counted: Mapping[str, float]) -> str:
+    """What each variant adds to a request, in instructions or bytecodes."""
     bare = counted["bare"]
     added = {name: value - bare for name, value in counted.items() if name != "bare"}
     lines = [
-        f"**{workload.title}** (bare app: {bare / 1e3:.0f} thousand instructions a request)",
+        f"**{workload.title}** (bare app: {bare:,.0f} {unit} a request)",
         "",
-        "| variant | added, thousands | of instrumentator | of OpenTelemetry |",
+        f"| variant | added {unit} | of instrumentator | of OpenTelemetry |",
         "|---|---|---|---|",
     ]
     for name, value in added.items():
         ratios = (f"{value / added[other]:.2f}" if other in added else "" for other in _REFERENCES)
-        lines.append(f"| {' | '.join((name.replace('_', ' '), f'{value / 1e3:.1f}', *ratios))} |")
+        lines.append(f"| {' | '.join((name.replace('_', ' '), f'{value:,.0f}', *ratios))} |")
+    return "\n".join(lines)
+
+
+def functions(counted: Sequence[tuple[str, float, float]], most: int) -> str:
+    """Where dbwatch's bytecodes are executed."""
+    lines = ["| bytecodes | calls | function |", "|---|---|---|"]
+    own = [row for row in counted if row[0].startswith(_OWN_CODE)][:most]
+    lines += [f"| {bytecodes:.1f} | {calls:.2f} | `{name}` |" for name, bytecodes, calls in own]
     return "\n".join(lines)
 
 

@@ -26,6 +26,9 @@ NAMES = (
     "otel",
 )
 
+#: The exit code of a process whose variant cannot run here; it prints the reason.
+UNAVAILABLE = 3
+
 
 class Variant(Protocol):
     """A module of this package."""
