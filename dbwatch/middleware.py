@@ -161,6 +161,7 @@ class DBWatchMiddleware:
         )
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
+    @guarded("middleware.path_taken")
     def _say_path_taken(self, scope: Scope, status: int) -> None:
         if self._path_taken_said or _SERVED in scope:
             return

@@ -114,7 +114,9 @@ def wrap_ping(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def do_ping(self: Any, dbapi_connection: Any) -> Any:
-        started = perf_counter()
+        started = ping_begins()
+        if started is None:
+            return original(self, dbapi_connection)
         try:
             return original(self, dbapi_connection)
         finally:
@@ -337,6 +339,12 @@ def rolled_back(checkout: Checkout, dialect: Any) -> None:
     _over(checkout, dialect)
     checkout.rolled_back = checkout.writes
     _begins_anew(checkout)
+
+
+@guarded("statements.ping_begins")
+def ping_begins() -> float:
+    """A pre-ping begins: when."""
+    return perf_counter()
 
 
 @guarded("statements.ping")
