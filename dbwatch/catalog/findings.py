@@ -44,7 +44,7 @@ _KINDS = (
         "engine_per_request",
         "An engine is created in every request",
         "The same line created an engine for the same URL in two requests, the second of which began after the first "
-        "had ended.",
+        "had ended, and the engine before had served no request but the one that created it.",
         "An engine created here in every request brings its own empty pool, so each request pays for a new connection "
         "and the limit of the pool limits nothing.",
         "Create the engine once, at import or in the lifespan, and let requests share it.",
@@ -61,8 +61,8 @@ _KINDS = (
     FindingKind(
         "stale_connection",
         "A dead connection was handed out",
-        "The first statement on a connection that had lain in the pool failed because the server had closed it, and "
-        "the pool does not test connections before use.",
+        "The first statement on a connection that had lain in the pool failed within a second because the server had "
+        "closed it, and the pool does not test connections before use.",
         "The database or the network closed idle connections, and the pool handed one out without a test.",
         "Create the engine with `pool_pre_ping=True`, and set `pool_recycle` below the idle timeout of the server or "
         "proxy.",
@@ -79,8 +79,8 @@ _KINDS = (
     FindingKind(
         "lost_write",
         "Changed rows were rolled back on a successful response",
-        "INSERT, UPDATE or DELETE changed rows, the transaction was neither committed nor rolled back by the app, the "
-        "connection's return rolled it back, and the response was a success.",
+        "INSERT, UPDATE or DELETE changed rows of a table that is not temporary, the transaction was neither committed "
+        "nor rolled back by the app, the connection's return rolled it back, and the response was a success.",
         "The session was closed without a commit, so the database threw the changes away although the client was told "
         "that all went well.",
         "Commit before the session is closed, or write inside `with session.begin():`.",
@@ -88,8 +88,8 @@ _KINDS = (
     FindingKind(
         "nested_checkout",
         "A request takes a second connection while it holds one",
-        "A request took a connection from a pool of which it already held one, and the one who held it was waiting "
-        "for the one who took it.",
+        "A request took a connection from a pool with a limit of which it already held one, and the one who held it "
+        "was waiting for the one who took it.",
         "When as many requests as the pool has connections each hold one and want another, all of them wait for each "
         "other until the pool's timeout.",
         "Use one session for the whole request, or give the first connection back before taking the second.",
@@ -98,16 +98,17 @@ _KINDS = (
         "idle_hold",
         "A connection was held without running SQL",
         "In one hold no statement, COMMIT or ROLLBACK ran for at least the threshold, and for at least half of the "
-        "hold; no rows were being streamed.",
-        "The connection was kept out of the pool while the request did something else: an HTTP call, a sleep, sending "
-        "the response, a background task.",
+        "hold; no rows were being streamed, and the driver's own connection was not handed out.",
+        "The connection was kept out of the pool while the request did something else: an HTTP call, a sleep, turning "
+        "many rows into objects, sending the response, a background task.",
         "Commit or close the session before the slow part and take a connection again after it; with FastAPI, "
         '`Depends(get_db, scope="function")` gives it back before the response is sent.',
     ),
     FindingKind(
         "repeated_statement",
         "The same statement runs many times in one request",
-        "One request ran the same SELECT as often as the threshold or more, in quick succession.",
+        "One request, or one message of a websocket, ran the same SELECT with fewer than ten parameters as often as "
+        "the threshold or more, each within 0.1 s of the one before.",
         "Rows are fetched one by one (N+1), so the request makes as many round trips as there are rows.",
         "Load them together: `selectinload()` or `joinedload()` on the relationship, or one statement with `IN`.",
     ),

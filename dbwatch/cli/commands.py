@@ -9,6 +9,7 @@ from dbwatch.version import __version__
 #: Where each command lives.
 COMMANDS = {
     "dashboards": "dbwatch.cli.grafana",
+    "explain": "dbwatch.cli.explain",
     "rules": "dbwatch.cli.grafana",
 }
 

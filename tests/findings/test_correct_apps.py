@@ -5,6 +5,7 @@ import gc
 import os
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
@@ -129,7 +130,9 @@ def names(value: object) -> str:
 def test_an_app_that_only_looks_faulty_is_accused_of_nothing(
     build: Build, visit: Callable[[Visitor], None], database: str, stage: StageApp, numbers: Numbers
 ) -> None:
-    options = {"idle_hold_seconds": 0.2} if build is correct.work_with_the_drivers_own_connection else {}
+    options: dict[str, Any] = (
+        {"idle_hold_seconds": 0.2} if build is correct.work_with_the_drivers_own_connection else {}
+    )
     with stage(database, build, **options) as visitor:
         visit(visitor)
         assert visitor.findings() == ()

@@ -82,7 +82,7 @@ def test_a_session_for_all_requests_is_found_warm_and_cold(build: Build, databas
     with stage(database, build) as visitor:
         if build is shared_session.faulty_warm:
             assert visitor.get("/warm").is_success
-        visitor.many("/orders/7", 2, clients=2)
+        visitor.all(["/orders/1", "/orders/2"], clients=2)
         found = [finding for finding in visitor.findings() if finding.finding != "leaked_connection"]
         assert {finding.finding for finding in found} == {"shared_session"}
         assert {place(finding.lines[0]) for finding in found} == set(guilty_lines(build))

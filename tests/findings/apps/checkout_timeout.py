@@ -3,16 +3,16 @@
 import asyncio
 import time
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import create_engine, text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from tests.findings.stage import Stage
 
 
 def faulty_sync(stage: Stage) -> None:
-    app = stage.app
-    engine = stage.engine(pool_size=1, max_overflow=0, pool_timeout=0.3)
+    app, url = stage.app, stage.url
+    engine = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=0.3)
 
     def render(rows: int) -> str:
         time.sleep(1.0)
@@ -24,10 +24,12 @@ def faulty_sync(stage: Stage) -> None:
             rows = session.execute(text("SELECT 1")).all()  # guilty
             return render(len(rows))
 
+    stage.at_end.append(engine.dispose)
+
 
 def corrected_sync(stage: Stage) -> None:
-    app = stage.app
-    engine = stage.engine(pool_size=1, max_overflow=0)
+    app, url = stage.app, stage.url
+    engine = create_engine(url, pool_size=1, max_overflow=0)
 
     def render(rows: int) -> str:
         time.sleep(0.2)
@@ -39,10 +41,12 @@ def corrected_sync(stage: Stage) -> None:
             rows = session.execute(text("SELECT 1")).all()
         return render(len(rows))
 
+    stage.at_end.append(engine.dispose)
+
 
 def faulty_async(stage: Stage) -> None:
-    app = stage.app
-    engine = stage.async_engine(pool_size=1, max_overflow=0, pool_timeout=0.3)
+    app, url = stage.app, stage.url
+    engine = create_async_engine(url, pool_size=1, max_overflow=0, pool_timeout=0.3)
 
     async def render(rows: int) -> str:
         await asyncio.sleep(1.0)
@@ -54,10 +58,12 @@ def faulty_async(stage: Stage) -> None:
             rows = (await session.execute(text("SELECT 1"))).all()  # guilty
             return await render(len(rows))
 
+    stage.at_end.append(engine.dispose)
+
 
 def corrected_async(stage: Stage) -> None:
-    app = stage.app
-    engine = stage.async_engine(pool_size=1, max_overflow=0)
+    app, url = stage.app, stage.url
+    engine = create_async_engine(url, pool_size=1, max_overflow=0)
 
     async def render(rows: int) -> str:
         await asyncio.sleep(0.2)
@@ -68,3 +74,5 @@ def corrected_async(stage: Stage) -> None:
         async with AsyncSession(engine) as session:
             rows = (await session.execute(text("SELECT 1"))).all()
         return await render(len(rows))
+
+    stage.at_end.append(engine.dispose)

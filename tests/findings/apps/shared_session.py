@@ -1,7 +1,6 @@
 """One session in the module for all requests."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
@@ -9,32 +8,50 @@ from fastapi import Depends
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.findings.apps.shop import Order
 from tests.findings.stage import Stage
 
 
+class TwoAtOnce:
+    """Lets two requests begin before either goes on, and end together; what the app does runs one after the other."""
+
+    def __init__(self, app: ASGIApp, together: asyncio.Barrier, in_turn: asyncio.Lock) -> None:
+        self.app = app
+        self.together = together
+        self.in_turn = in_turn
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not scope.get("path", "").startswith("/orders"):
+            await self.app(scope, receive, send)
+            return
+        await self.together.wait()
+        async with self.in_turn:
+            await self.app(scope, receive, send)
+        await self.together.wait()
+
+
+def two_at_once(stage: Stage) -> None:
+    stage.add_inner(TwoAtOnce, together=asyncio.Barrier(2), in_turn=asyncio.Lock())
+
+
 def faulty_sync(stage: Stage) -> None:
     app, engine = stage.app, stage.engine(connect_args=_for_any_thread(stage))
-    both_are_here = threading.Barrier(2, timeout=20.0)
-    one_at_a_time = threading.Lock()
 
     session = Session(engine)
 
     @app.get("/orders/{number}")
     def read_order(number: int) -> str:
-        both_are_here.wait()
-        with one_at_a_time:  # The driver's own safety; the transaction is still one for all.
-            order = session.get(Order, number, populate_existing=True)  # guilty
-        both_are_here.wait()
+        order = session.get(Order, number)  # guilty
         return order.state if order else "unknown"
 
+    two_at_once(stage)
     stage.at_end.append(session.close)
 
 
 def corrected_sync(stage: Stage) -> None:
     app, engine = stage.app, stage.engine()
-    both_are_here = threading.Barrier(2, timeout=20.0)
 
     def get_session() -> Iterator[Session]:
         with Session(engine) as session:
@@ -42,33 +59,28 @@ def corrected_sync(stage: Stage) -> None:
 
     @app.get("/orders/{number}")
     def read_order(number: int, session: Annotated[Session, Depends(get_session)]) -> str:
-        both_are_here.wait()
         order = session.get(Order, number)
-        both_are_here.wait()
         return order.state if order else "unknown"
+
+    two_at_once(stage)
 
 
 def faulty_async(stage: Stage) -> None:
     app, engine = stage.app, stage.async_engine()
-    both_are_here = asyncio.Barrier(2)
-    one_at_a_time = asyncio.Lock()
 
     session = AsyncSession(engine)
 
     @app.get("/orders/{number}")
     async def read_order(number: int) -> str:
-        await both_are_here.wait()
-        async with one_at_a_time:
-            order = await session.get(Order, number, populate_existing=True)  # guilty
-        await both_are_here.wait()
+        order = await session.get(Order, number)  # guilty
         return order.state if order else "unknown"
 
+    two_at_once(stage)
     stage.at_end.append(session.close)
 
 
 def corrected_async(stage: Stage) -> None:
     app, engine = stage.app, stage.async_engine()
-    both_are_here = asyncio.Barrier(2)
 
     async def get_session() -> AsyncIterator[AsyncSession]:
         async with AsyncSession(engine) as session:
@@ -76,17 +88,15 @@ def corrected_async(stage: Stage) -> None:
 
     @app.get("/orders/{number}")
     async def read_order(number: int, session: Annotated[AsyncSession, Depends(get_session)]) -> str:
-        await both_are_here.wait()
         order = await session.get(Order, number)
-        await both_are_here.wait()
         return order.state if order else "unknown"
+
+    two_at_once(stage)
 
 
 def faulty_warm(stage: Stage) -> None:
     """The session has its connection before the first request: only the requests themselves can be told apart."""
     app, engine = stage.app, stage.async_engine()
-    both_are_here = asyncio.Barrier(2)
-    one_at_a_time = asyncio.Lock()
     session = AsyncSession(engine)
 
     async def warm_up() -> None:
@@ -100,12 +110,10 @@ def faulty_warm(stage: Stage) -> None:
 
     @app.get("/orders/{number}")
     async def read_order(number: int) -> str:
-        await both_are_here.wait()
-        async with one_at_a_time:
-            order = await session.get(Order, number, populate_existing=True)  # guilty
-        await both_are_here.wait()
+        order = await session.get(Order, number)  # guilty
         return order.state if order else "unknown"
 
+    two_at_once(stage)
     stage.at_end.append(session.close)
 
 

@@ -3,16 +3,16 @@
 import asyncio
 import time
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import create_engine, text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from tests.findings.stage import Stage
 
 
 def faulty_sync(stage: Stage) -> None:
-    app = stage.app
-    engine = stage.engine(pool_size=1, max_overflow=0)
+    app, url = stage.app, stage.url
+    engine = create_engine(url, pool_size=1, max_overflow=0)
 
     @app.get("/reports")
     def make_report() -> str:
@@ -21,10 +21,12 @@ def faulty_sync(stage: Stage) -> None:
             time.sleep(0.3)
             return "done"
 
+    stage.at_end.append(engine.dispose)
+
 
 def corrected_sync(stage: Stage) -> None:
-    app = stage.app
-    engine = stage.engine(pool_size=8, max_overflow=0)
+    app, url = stage.app, stage.url
+    engine = create_engine(url, pool_size=8, max_overflow=0)
 
     @app.get("/reports")
     def make_report() -> str:
@@ -33,10 +35,12 @@ def corrected_sync(stage: Stage) -> None:
             time.sleep(0.3)
             return "done"
 
+    stage.at_end.append(engine.dispose)
+
 
 def faulty_async(stage: Stage) -> None:
-    app = stage.app
-    engine = stage.async_engine(pool_size=1, max_overflow=0)
+    app, url = stage.app, stage.url
+    engine = create_async_engine(url, pool_size=1, max_overflow=0)
 
     @app.get("/reports")
     async def make_report() -> str:
@@ -45,10 +49,12 @@ def faulty_async(stage: Stage) -> None:
             await asyncio.sleep(0.3)
             return "done"
 
+    stage.at_end.append(engine.dispose)
+
 
 def corrected_async(stage: Stage) -> None:
-    app = stage.app
-    engine = stage.async_engine(pool_size=8, max_overflow=0)
+    app, url = stage.app, stage.url
+    engine = create_async_engine(url, pool_size=8, max_overflow=0)
 
     @app.get("/reports")
     async def make_report() -> str:
@@ -56,3 +62,5 @@ def corrected_async(stage: Stage) -> None:
             await session.execute(text("SELECT 1"))
             await asyncio.sleep(0.3)
             return "done"
+
+    stage.at_end.append(engine.dispose)

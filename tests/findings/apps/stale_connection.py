@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
 from fastapi import Depends
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from tests.findings.apps.shop import Order
@@ -12,8 +13,8 @@ from tests.findings.stage import Stage
 
 
 def faulty_sync(stage: Stage) -> None:
-    app = stage.app
-    engine = stage.engine(pool_size=1, max_overflow=0)
+    app, url = stage.app, stage.url
+    engine = create_engine(url, pool_size=1, max_overflow=0)
 
     def get_session() -> Iterator[Session]:
         with Session(engine) as session:
@@ -24,10 +25,12 @@ def faulty_sync(stage: Stage) -> None:
         order = session.get(Order, number)  # guilty
         return order.state if order else "unknown"
 
+    stage.at_end.append(engine.dispose)
+
 
 def corrected_sync(stage: Stage) -> None:
-    app = stage.app
-    engine = stage.engine(pool_size=1, max_overflow=0, pool_pre_ping=True, pool_recycle=1800)
+    app, url = stage.app, stage.url
+    engine = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, pool_recycle=1800)
 
     def get_session() -> Iterator[Session]:
         with Session(engine) as session:
@@ -38,10 +41,12 @@ def corrected_sync(stage: Stage) -> None:
         order = session.get(Order, number)
         return order.state if order else "unknown"
 
+    stage.at_end.append(engine.dispose)
+
 
 def faulty_async(stage: Stage) -> None:
-    app = stage.app
-    engine = stage.async_engine(pool_size=1, max_overflow=0)
+    app, url = stage.app, stage.url
+    engine = create_async_engine(url, pool_size=1, max_overflow=0)
 
     async def get_session() -> AsyncIterator[AsyncSession]:
         async with AsyncSession(engine) as session:
@@ -52,10 +57,12 @@ def faulty_async(stage: Stage) -> None:
         order = await session.get(Order, number)  # guilty
         return order.state if order else "unknown"
 
+    stage.at_end.append(engine.dispose)
+
 
 def corrected_async(stage: Stage) -> None:
-    app = stage.app
-    engine = stage.async_engine(pool_size=1, max_overflow=0, pool_pre_ping=True, pool_recycle=1800)
+    app, url = stage.app, stage.url
+    engine = create_async_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, pool_recycle=1800)
 
     async def get_session() -> AsyncIterator[AsyncSession]:
         async with AsyncSession(engine) as session:
@@ -65,3 +72,5 @@ def corrected_async(stage: Stage) -> None:
     async def read_order(number: int, session: Annotated[AsyncSession, Depends(get_session)]) -> str:
         order = await session.get(Order, number)
         return order.state if order else "unknown"
+
+    stage.at_end.append(engine.dispose)
