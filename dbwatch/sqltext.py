@@ -23,6 +23,10 @@ class StatementKind(Enum):
 
 #: Texts remembered; an app that writes values into its statements has more, and pays for the parsing again.
 _REMEMBERED: Final = 2048
+#: Characters of a text that is looked at and remembered as a whole. A bulk INSERT or an IN list has another text for
+#: each number of values, of any length: of those the two ends tell the same in bounded time and memory.
+_LONG: Final = 8000
+_END: Final = 1000
 #: Names of temporary tables remembered; what is written to those is lost by nobody.
 _REMEMBERED_TABLES: Final = 500
 _COMMENTS: Final = re.compile(r"\A(?:\s+|--[^\n]*\n|/\*.*?\*/)+", re.DOTALL)
@@ -64,6 +68,8 @@ _temporary_tables: dict[str, None] = {}
 
 def kind_of(statement: str) -> StatementKind:
     """The kind of a statement."""
+    if len(statement) > _LONG:
+        return _kind_of_long(statement)
     kind = _known.get(statement)
     if kind is None:
         kind = _classify(statement)
@@ -71,6 +77,13 @@ def kind_of(statement: str) -> StatementKind:
             _known.clear()
         _known[statement] = kind
     return kind
+
+
+def _kind_of_long(statement: str) -> StatementKind:
+    if _COMMENTS.sub("", statement[:_END]).lstrip("( \t\r\n")[:4].upper() == "WITH":
+        # Its parentheses cannot be matched from the ends: one that writes somewhere stays in doubt.
+        return StatementKind.OTHER if _WRITING.search(statement) else StatementKind.READ
+    return kind_of(f"{statement[:_END]} {statement[-_END:]}")
 
 
 def _classify(statement: str) -> StatementKind:
