@@ -42,7 +42,7 @@ def test_a_limit_below_the_peak_is_raised_though_the_size_is_enough() -> None:
 
 def test_where_holds_are_mostly_idle_a_larger_pool_is_not_the_first_advice() -> None:
     given = advice(idle_share=0.8)
-    assert given["text"].startswith("Shorten the holds first: 80% of their time no SQL runs.")
+    assert given["text"].startswith("Shorten the holds first: when most were needed, 80% of those held ran no SQL.")
     assert "pool_size=6, max_overflow=3" in given["text"]
 
 

@@ -225,6 +225,17 @@ def test_holds_and_waits_that_have_not_ended_count_in_what_time_is_spent_on() ->
     assert pool["waiting"] == [{"worker": 1, "method": "GET", "route": "/late", "waited_seconds": 4.0}]
 
 
+def test_a_pool_emptied_by_idle_holds_is_not_simply_called_too_small() -> None:
+    worker = Worker()
+    worker.live(300)
+    idle, busy = holder(age_seconds=9.0, executing_seconds=0.1), holder(age_seconds=9.0, executing_seconds=9.0)
+    worker.pools = (snapshot(waiters=4, holders=(idle,) * 12 + (busy,) * 3),)
+    worker.live(10)
+    advice = merged(worker)["pools"][0]["advice"]
+    assert (advice["p99_needed"], advice["action"]) == (19, "raise")
+    assert advice["text"].startswith("Shorten the holds first: when most were needed, 80% of those held ran no SQL.")
+
+
 def test_leaked_connections_serve_nobody_and_call_for_no_larger_pool() -> None:
     worker = Worker()
     worker.pools = (snapshot(used=5, leaked=4, used_peak=5),)

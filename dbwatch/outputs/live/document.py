@@ -107,6 +107,7 @@ class WorkerPool(TypedDict):
     verdict: Verdict
     needed_p99: int | None
     needed_peak: int
+    idle_share: float
     samples_counted: int
     totals: Totals
     slots: Slots

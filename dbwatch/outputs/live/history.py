@@ -7,6 +7,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 from dbwatch.accumulators import Accumulators, Histogram
 from dbwatch.catalog import METRICS
@@ -19,6 +20,8 @@ SAMPLES = 600
 SLOT_SECONDS = 10
 MARKS = SAMPLES // SLOT_SECONDS + 1
 _MINUTE_MARKS = 60 // SLOT_SECONDS
+#: A hold younger than this is no idle hold yet, whatever it does.
+IDLE_SECONDS = 0.5
 #: Routes are many, so their marks are few: one a minute.
 ROUTE_SECONDS = 60
 ROUTE_MARKS = SAMPLES // ROUTE_SECONDS + 1
@@ -28,8 +31,6 @@ _HOLD_BUCKETS = METRICS["dbwatch_hold_seconds"].buckets
 _PHASES = METRICS["dbwatch_checkout_phase_seconds"].values
 _ACTIVITIES = METRICS["dbwatch_hold_activity_seconds_total"].values
 
-#: used, idle, overflow, waiters, leaked, size, limit
-Numbers = tuple[int, int, int, int, int, int, int | None]
 #: requests, connection-seconds, wait, executing, statements, findings
 RouteNumbers = tuple[float, ...]
 RouteMark = dict[tuple[str, str], RouteNumbers]
@@ -84,31 +85,71 @@ def _less(new: list[int], old: list[int]) -> list[int]:
     return [mine - theirs for mine, theirs in zip(new, old, strict=True)]
 
 
+class Sample(NamedTuple):
+    """A pool in one second. ``idle_held`` are the holds that have been idle for most of at least half a second."""
+
+    at: int
+    used: int
+    idle: int
+    overflow: int
+    waiters: int
+    leaked: int
+    size: int
+    limit: int | None
+    idle_held: int
+
+    @property
+    def needed(self) -> int:
+        """Connections needed: used, less the leaked ones, which serve nobody, plus waiters."""
+        return max(0, self.used - self.leaked) + self.waiters
+
+
+def take_sample(at: int, pool: PoolSnapshot) -> Sample:
+    """The sample of a pool at second ``at``."""
+    return Sample(
+        at=at,
+        used=pool.used,
+        idle=pool.idle,
+        overflow=pool.overflow,
+        waiters=pool.waiters,
+        leaked=pool.leaked,
+        size=pool.size,
+        limit=whole(pool.limit),
+        idle_held=sum(
+            not holder.leaked
+            and holder.age_seconds >= IDLE_SECONDS
+            and holder.executing_seconds < holder.age_seconds / 2
+            for holder in pool.holders
+        ),
+    )
+
+
 @dataclass(slots=True)
 class PoolHistory:
     """One pool: samples, and totals at the end of each slot."""
 
-    samples: deque[tuple[int, Numbers]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     marks: deque[tuple[int, Totals]] = field(default_factory=lambda: deque(maxlen=MARKS))
 
     def columns(self, last: int = SAMPLES) -> Samples:
         """The last samples as columns."""
         rows = list(self.samples)[-last:]
-        used, idle, overflow, waiters, leaked, size, limit = zip(*(row for _, row in rows), strict=True)
         return {
-            "at": [at for at, _ in rows],
-            "used": list(used),
-            "idle": list(idle),
-            "overflow": list(overflow),
-            "waiters": list(waiters),
-            "leaked": list(leaked),
-            "size": list(size),
-            "limit": list(limit),
+            "at": [row.at for row in rows],
+            "used": [row.used for row in rows],
+            "idle": [row.idle for row in rows],
+            "overflow": [row.overflow for row in rows],
+            "waiters": [row.waiters for row in rows],
+            "leaked": [row.leaked for row in rows],
+            "size": [row.size for row in rows],
+            "limit": [row.limit for row in rows],
         }
 
-    def needed(self) -> list[int]:
-        """Connections needed at each sample: used, less the leaked ones that serve nobody, plus waiters."""
-        return [max(0, used - leaked) + waiters for _, (used, _, _, waiters, leaked, _, _) in self.samples]
+    def idle_share(self, needed: int) -> float:
+        """When so many connections or more were needed: the share of those held that had long run no SQL."""
+        busiest = [row for row in self.samples if row.needed >= needed]
+        held = sum(row.used - row.leaked for row in busiest)
+        return sum(row.idle_held for row in busiest) / held if held > 0 else 0.0
 
     def slots(self) -> Slots:
         """Checkouts in each slot that is complete."""
@@ -149,15 +190,7 @@ class History:
                 history = self.pools[pool.name] = PoolHistory()
             if not history.marks or at // SLOT_SECONDS != history.marks[-1][0] // SLOT_SECONDS:
                 history.marks.append((at, pool_totals(accumulators, pool.name)))
-            history.samples.append(
-                (
-                    at,
-                    (
-                        *(pool.used, pool.idle, pool.overflow, pool.waiters, pool.leaked, pool.size),
-                        whole(pool.limit),
-                    ),
-                )
-            )
+            history.samples.append(take_sample(at, pool))
         if not self._route_marks or at // ROUTE_SECONDS != self._route_marks[-1][0] // ROUTE_SECONDS:
             self._route_marks.append((at, route_numbers(accumulators)))
 

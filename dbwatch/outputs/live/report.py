@@ -81,13 +81,15 @@ class Reporter:
         totals, recent = history.window(accumulators, pool.name)
         waiting = [self._waiter(waiter) for waiter in waiters]
         _add_what_is_open(totals, held, waiting, self._window)
-        needed = history.needed()
+        needed = [sample.needed for sample in history.samples]
+        p99 = quantiles.of_samples(needed, 0.99)
         return {
             "name": pool.name,
             "now": now,
             "verdict": verdict.judge(now, holders, _recent(history, recent)),
-            "needed_p99": quantiles.of_samples(needed, 0.99),
+            "needed_p99": p99,
             "needed_peak": max([*needed, max(0, pool.used_peak - pool.leaked)]),
+            "idle_share": history.idle_share(p99 or 0),
             "samples_counted": len(needed),
             "totals": totals,
             "slots": history.slots(),
@@ -174,13 +176,11 @@ def _add_what_is_open(totals: Totals, holders: list[Holder], waiting: list[Waite
 
 
 def _recent(history: PoolHistory, totals: Totals) -> verdict.Recent:
-    samples = [numbers for _, numbers in list(history.samples)[-verdict.OVERFLOW_SAMPLES :]]
+    samples = list(history.samples)[-verdict.OVERFLOW_SAMPLES :]
     phases = totals["phases"]
     return verdict.Recent(
         timeouts=totals["outcomes"]["timeout"],
         checkout_p95=quantiles.of_buckets(_CHECKOUT_BUCKETS, totals["checkout_buckets"], 0.95),
         largest_phase=max(phases, key=lambda phase: phases[phase]),
-        least_overflow=min(overflow for _, _, overflow, *_ in samples)
-        if len(samples) == verdict.OVERFLOW_SAMPLES
-        else 0,
+        least_overflow=min(sample.overflow for sample in samples) if len(samples) == verdict.OVERFLOW_SAMPLES else 0,
     )

@@ -12,7 +12,7 @@ from dbwatch.outputs.live.document import Advice
 #: Samples from which a 99th percentile means something, and from which a smaller pool may be advised.
 ENOUGH_SAMPLES: Final = 120
 ENOUGH_TO_LOWER: Final = 600
-#: Share of idle hold time from which a larger pool is the wrong remedy.
+#: Share of connections held without running SQL from which a larger pool is the wrong remedy.
 MOSTLY_IDLE: Final = 0.5
 
 
@@ -39,7 +39,7 @@ def advise(
         needed_peak: the most connections that were needed at once.
         size: pool_size.
         limit: pool_size + max_overflow, None if unlimited.
-        idle_share: share of the hold time in which no SQL ran.
+        idle_share: at the times that call for so many, the share of the connections held that ran no SQL.
         workers: processes with a pool of this configuration each.
         pools_connections: False for NullPool and the like, whose size cannot be chosen.
     """
@@ -83,8 +83,8 @@ def advise(
             else f"at the peak {best_limit} were needed, the limit is {limit}"
         )
         advice["text"] = (
-            f"Shorten the holds first: {idle_share:.0%} of their time no SQL runs. For holds as they are: {setting}, "
-            f"because {why}."
+            f"Shorten the holds first: when most were needed, {idle_share:.0%} of those held ran no SQL. With holds as "
+            f"they are: {setting}; {why}."
             if idle_share >= MOSTLY_IDLE
             else f"Raise to {setting}: {why}."
         )

@@ -194,15 +194,10 @@ def _advice(parts: list[tuple[WorkerState, WorkerPool]]) -> Advice:
         needed_peak=pool["needed_peak"],
         size=pool["now"]["size"],
         limit=pool["now"]["limit"],
-        idle_share=_idle_share(pool["totals"]["activity"]),
+        idle_share=pool["idle_share"],
         workers=len(parts),
         pools_connections="QueuePool" in pool["attributes"].get("pool_class", ""),
     )
-
-
-def _idle_share(activity: dict[str, float]) -> float:
-    total = sum(activity.values())
-    return activity["idle"] / total if total else 0.0
 
 
 def _oldest(rows: Iterable[T], age: Callable[[T], float]) -> list[T]:
