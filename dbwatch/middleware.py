@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from functools import partial
-from threading import get_ident
+from threading import Thread, get_ident
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from sqlalchemy.exc import InvalidRequestError
 
@@ -19,7 +21,7 @@ from dbwatch.ledger import LEDGER
 from dbwatch.outputs.logs import log_slow_request
 from dbwatch.outputs.prometheus import Exposition
 from dbwatch.records import Request
-from dbwatch.routes import method_label, path_within, route_of
+from dbwatch.routes import method_label, path_within, route_at_hand, route_of
 from dbwatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+R = TypeVar("R")
 
 #: Marks a scope that a dbwatch middleware further out already watches, or whose metrics page one has served.
 _WATCHED = "dbwatch.request"
@@ -100,7 +103,8 @@ class DBWatchMiddleware:
             _failed(request, error)
             raise
         finally:
-            REQUEST.reset(token)
+            with suppress(ValueError):  # of a coroutine that is closed in another context, as by the garbage collector
+                REQUEST.reset(token)
             _end(request, self.settings)
 
     def _page_at(self, path: str, scope: Scope, exposition: Exposition) -> ASGIApp | None:
@@ -147,7 +151,7 @@ class DBWatchMiddleware:
         if not unclaimed:
             return
         scope[_SERVED] = True
-        rendered = await asyncio.get_running_loop().run_in_executor(None, _render, page, _wsgi_environ(scope))
+        rendered = await _in_own_thread(partial(_render, page, _wsgi_environ(scope)))
         status, headers, body = rendered or (500, [], b"dbwatch could not render its metrics; its log says why.\n")
         await send(
             {
@@ -221,6 +225,8 @@ def _end(request: Request, chosen: Settings) -> None:
     """The request is over: nothing of it runs any more but what it has spawned."""
     now = perf_counter()
     request.ended_at = now
+    # A coroutine that is destroyed; by the garbage collector, perhaps, and what it can reach only posts.
+    destroyed = sys.exc_info()[0] is GeneratorExit
     if request.tried or request.evidence:
         request.route = route_of(request)
         if request.open:
@@ -228,10 +234,14 @@ def _end(request: Request, chosen: Settings) -> None:
             judge(request)
         request.reported = True
         LEDGER.post(request_ended, request)
+    else:
+        request.route = route_at_hand(request)  # what it has spawned may yet be heard of
     slow = chosen.slow_request_seconds
-    if slow is not None and now - request.started_at >= slow:
+    if slow is not None and now - request.started_at >= slow and not destroyed:
         _say_slow(request, now)
     request.scope = request.app = None
+    if destroyed:
+        return
     if request.notable:
         LEDGER.try_fold()
     else:
@@ -252,6 +262,29 @@ def _say_slow(request: Request, now: float) -> None:
             "statements": spent.statements,
         },
     )
+
+
+async def _in_own_thread(function: Callable[[], R]) -> R | None:
+    """Run a function in a thread of its own. The event loop's executor may be full of calls that wait for a connection:
+    just then the metrics are wanted.
+    """
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[R | None] = loop.create_future()
+
+    def answer(result: R | None) -> None:
+        if not answered.done():  # cancelled, if the client has gone
+            answered.set_result(result)
+
+    def run() -> None:
+        result = None
+        try:
+            result = function()
+        finally:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(answer, result)
+
+    Thread(target=run, name="dbwatch-metrics", daemon=True).start()
+    return await answered
 
 
 @guarded("middleware.render")

@@ -6,6 +6,7 @@ Every name used here is looked up by ``getattr``: a framework that names things 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from dbwatch.guard import guarded
 from dbwatch.records import UNMATCHED, Request
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "WS"})
@@ -28,6 +29,15 @@ def route_of(request: Request) -> str:
     return _template(request, scope) or UNMATCHED
 
 
+def route_at_hand(request: Request) -> str:
+    """The request's route if its scope tells, empty if only a search through all routes could."""
+    scope = request.scope
+    if scope is None or _router_template(scope, scope.get("route")) is None:
+        return ""
+    return route_of(request)
+
+
+@guarded("routes.template")
 def _template(request: Request, scope: Any) -> str | None:
     inner = _router_template(scope, scope.get("route"))
     if inner is not None:
