@@ -58,7 +58,8 @@ def configure(settings: Settings) -> None:
     hooks.install()
     if not _attached:
         _attached = True
-        os.register_at_fork(after_in_child=_start_anew)
+        if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+            os.register_at_fork(after_in_child=_start_anew)
 
 
 def watch(engine: "Engine | AsyncEngine", name: str) -> None:
@@ -161,7 +162,8 @@ def exposition(registry: Any) -> prometheus.Exposition:
         ConfigurationError: the registry has our names already, or the multiprocess directory cannot be used.
     """
     page = prometheus.Exposition(registry, prometheus.Source(_accumulators, _gauges))
-    LEDGER.at_first_checkout(page.start)
+    if page.writes_files:
+        LEDGER.at_first_checkout(page.start)
     return page
 
 

@@ -151,8 +151,9 @@ class MultiprocessWriter:
     @guarded("prometheus.write")
     def write(self) -> None:
         """Write every series as it is now."""
+        # Outside the lock: the fold calls listeners and log handlers of the app, which may take long, or a connection.
+        accumulators = self._source.accumulators()
         with self._lock:
-            accumulators = self._source.accumulators()
             gauges = self._source.gauges()
             for metric in catalog.METRICS.values():
                 if metric.kind == "counter":
@@ -211,6 +212,8 @@ def remove_dead_gauges() -> None:
 
 
 def _is_alive(process: int) -> bool:
+    if os.name == "nt":
+        return True  # there, signal 0 is Ctrl-C
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -287,6 +290,11 @@ class Exposition:
             _register(registry, source)
             self._page = prometheus_client.make_wsgi_app(registry)
 
+    @property
+    def writes_files(self) -> bool:
+        """True where several processes share their metrics through files, so that :meth:`start` has work to do."""
+        return self._writer is not None
+
     def start(self) -> None:
         """Start writing for the other processes, where there are several."""
         if self._writer is not None:
@@ -337,7 +345,8 @@ def _writer_for(source: Source) -> MultiprocessWriter:
     if not _writers:
         writer = MultiprocessWriter(source)
         _writers.append(writer)
-        os.register_at_fork(before=writer.before_fork, after_in_parent=writer.after_fork)
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            os.register_at_fork(before=writer.before_fork, after_in_parent=writer.after_fork)
     return _writers[0]
 
 
