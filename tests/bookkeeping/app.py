@@ -20,33 +20,10 @@ from starlette.websockets import WebSocket
 #: Connections that each of the two engines may have out.
 LIMIT = 3
 #: Every page once, in an order that leaves nothing out: what is leaked is given back before the pools are filled.
-PAGES = tuple(
-    [
-        "read",
-        "write",
-        "roll_back",
-        "orm",
-        "leak",
-        "give_back",
-        "time_out",
-        "drop",
-        "detach",
-        "invalidate",
-        "break_down",
-        "new_engine",
-        "boom",
-        "mistake",
-        "read_async",
-        "write_async",
-        "leak_async",
-        "give_back_async",
-        "time_out_async",
-        "stream",
-        "block",
-        "no_such_page",
-        "fill",
-        "fill_async",
-    ]
+PAGES = (
+    *("read", "write", "roll_back", "orm", "leak", "give_back", "time_out", "drop", "detach", "invalidate"),
+    *("break_down", "new_engine", "boom", "mistake", "read_async", "write_async", "leak_async", "give_back_async"),
+    *("time_out_async", "stream", "block", "no_such_page", "fill", "fill_async"),
 )
 _OPTIONS: dict[str, Any] = {"pool_size": 2, "max_overflow": 1, "pool_timeout": 0.05, "pool_pre_ping": True}
 

@@ -2,24 +2,39 @@
 
 import asyncio
 import gc
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
+from sqlalchemy import create_engine, text
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 from websockets.sync.client import connect as connect_websocket
 
+import dbwatch
 from dbwatch import DBWatchMiddleware, guard
 from dbwatch.hooks.switch import SWITCH
 from tests.bookkeeping.app import PAGES, App
 from tests.bookkeeping.books import internal_errors, open_new_books
 from tests.servers.asgi import serve
 
-#: Passed only at installation, with several processes, with a driver that has two-phase transactions, by the live page.
-_ELSEWHERE = ("engines.scan", "prometheus.write", "prometheus.remove_dead_gauges", "statements.settled", "live.")
+#: Passed only at installation, with several processes, with a driver that has two-phase transactions, by the live page,
+#: by an app with a metrics page of its own.
+_ELSEWHERE = (
+    "engines.scan",
+    "prometheus.write",
+    "prometheus.remove_dead_gauges",
+    "statements.settled",
+    "live.",
+    "middleware.path_taken",
+)
 SITES_OF_REQUESTS = sorted(site for site in guard.SITES if not site.startswith(_ELSEWHERE))
 
 #: Without keep-alive: uvicorn closes the connection after an error of the app, before or after our next request.
@@ -163,3 +178,116 @@ def test_what_belongs_to_the_app_passes_every_guard(site: str, error: type[BaseE
     with instead(site, interrupted), pytest.raises(error):
         guard.SITES[site]()
     assert internal_errors() == {}
+
+
+class Broken:
+    """Whatever is done with it fails."""
+
+    def __call__(self, *_arguments: Any, **_keywords: Any) -> Any:
+        raise OurError
+
+    def __getattr__(self, name: str) -> Any:
+        raise OurError(name)
+
+
+#: What the guarded functions rest on, by the module that uses it.
+COLLABORATORS = [
+    *(
+        "hooks.pool.perf_counter",
+        "hooks.pool.Checkout",
+        "hooks.pool.ref",
+        "hooks.pool.call_site",
+        "hooks.pool.owner_now",
+    ),
+    *("hooks.pool.ATTEMPT", "hooks.pool.REQUEST", "hooks.pool.LEDGER", "hooks.pool.get_ident"),
+    *("hooks.connections.perf_counter", "hooks.connections.ATTEMPT", "hooks.connections.LEDGER"),
+    *("hooks.statements.perf_counter", "hooks.statements.ATTEMPT", "hooks.statements.REQUEST"),
+    *("hooks.wait.perf_counter", "hooks.wait.ATTEMPT", "hooks.engines.POOLS", "hooks.engines.call_site"),
+    *("middleware.perf_counter", "middleware.Request", "middleware.judge", "middleware.route_of", "middleware.LEDGER"),
+]
+
+
+@pytest.mark.parametrize("collaborator", COLLABORATORS)
+def test_an_error_of_what_the_hooks_rest_on_changes_no_response_and_loses_no_slot(
+    collaborator: str,
+    watched: Server,
+    bare_answers: dict[str, tuple[object, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(f"dbwatch.{collaborator}", Broken())
+    answers = watched.answers()
+    monkeypatch.undo()
+    assert answers == bare_answers
+    assert internal_errors()
+
+
+@pytest.mark.parametrize("site", ["pool.checkin", "middleware.end"])
+def test_a_log_handler_that_raises_changes_no_response_and_no_number(
+    site: str, watched: Server, bare_answers: dict[str, tuple[object, ...]]
+) -> None:
+    class RaisingHandler(logging.Handler):
+        calls = 0
+
+        def emit(self, record: logging.LogRecord) -> None:
+            self.calls += 1
+            raise OurError
+
+    handler = RaisingHandler()
+    logger = logging.getLogger("dbwatch")
+    logger.addHandler(handler)
+    try:
+        with instead(site, failing_last):
+            answers = watched.answers()
+            page = watched.get("metrics")
+    finally:
+        logger.removeHandler(handler)
+    assert answers == bare_answers
+    assert handler.calls > 0
+    assert page.status_code == 200
+    assert f'dbwatch_internal_errors_total{{site="{site}"}}' in page.text
+    assert internal_errors()["ledger.report"] >= 1
+
+
+def test_a_log_handler_that_checks_out_a_connection_itself_changes_no_response(
+    watched: Server, bare_answers: dict[str, tuple[object, ...]], tmp_path: Path
+) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'log.db'}")
+
+    class DatabaseHandler(logging.Handler):
+        written = 0
+
+        def emit(self, record: logging.LogRecord) -> None:
+            with engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+            dbwatch.snapshot()
+            self.written += 1
+
+    handler = DatabaseHandler()
+    logger = logging.getLogger("dbwatch")
+    logger.addHandler(handler)
+    try:
+        with instead("pool.checkout", failing_last):
+            answers = watched.answers()
+    finally:
+        logger.removeHandler(handler)
+        engine.dispose()
+    assert answers == bare_answers
+    assert handler.written > 0
+
+
+def test_the_app_s_own_metrics_page_is_served_although_the_log_handler_raises(caplog: pytest.LogCaptureFixture) -> None:
+    class RaisingHandler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OurError
+
+    app = Starlette(routes=[Route("/metrics", lambda _request: PlainTextResponse("mine"))])
+    app.add_middleware(DBWatchMiddleware, registry=CollectorRegistry())
+    handler = RaisingHandler()
+    logger = logging.getLogger("dbwatch")
+    logger.addHandler(handler)
+    caplog.set_level(logging.INFO, "dbwatch")
+    try:
+        with serve(app) as url:
+            assert Server(url).get("metrics").text == "mine"
+    finally:
+        logger.removeHandler(handler)

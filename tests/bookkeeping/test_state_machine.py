@@ -39,5 +39,5 @@ def test_the_books_agree_with_the_pool_whatever_happens_to_its_connections(
 ) -> None:
     run_state_machine_as_test(
         lambda: Bookkeeping(kind, peer, in_request),  # type: ignore[arg-type]  # any callable will do
-        settings=settings(max_examples=60, stateful_step_count=30, phases=_PHASES),
+        settings=settings(max_examples=40, stateful_step_count=30, phases=_PHASES),
     )
