@@ -264,7 +264,7 @@ def second_checkout(outer: Checkout, inner: Checkout, request: Request) -> None:
 
 
 def repeated(request: Request, checkout: Checkout, statement: str, site: Site, times: int) -> None:
-    """The same SELECT reached the threshold; counted on while it goes on."""
+    """The same SELECT reached the threshold; told once, however often it runs after that."""
     accuse(
         request,
         "repeated_statement",

@@ -148,7 +148,8 @@ def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | No
         # The first connect initialises the dialect through an ad-hoc proxy whose info raises NotImplementedError; on
         # an invalidated connection it raises PendingRollbackError. Either way there is no hold to speak of.
         return None
-    if checkout is None or checkout.running_what is cursor:
+    # A detached connection keeps a copy of its info: what it runs is no part of the hold, which has ended.
+    if checkout is None or checkout.running_what is cursor or checkout.returned_at is not None:
         return None
     checkout.statements += 1
     checkout.last_statement = statement
@@ -158,7 +159,7 @@ def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | No
     request = REQUEST.get()
     if request is not checkout.request:
         used_by(checkout, request)
-    if request is not None and kind_of(statement) is StatementKind.READ:
+    if request is not None and request.ended_at is None and kind_of(statement) is StatementKind.READ:
         _count_repeats(request, checkout, statement, context, perf_counter())
     _runs(checkout, cursor)
     return checkout
@@ -171,7 +172,7 @@ def transaction_ends(dbapi_connection: Any) -> Checkout | None:
         checkout: Checkout | None = dbapi_connection.info.get(CHECKOUT_KEY)
     except Exception:  # noqa: BLE001  as above
         return None
-    if checkout is None or checkout.running_what is dbapi_connection:
+    if checkout is None or checkout.running_what is dbapi_connection or checkout.returned_at is not None:
         return None
     _runs(checkout, dbapi_connection)
     return checkout
