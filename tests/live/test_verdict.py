@@ -42,8 +42,14 @@ def test_a_full_pool_without_waiters_says_that_the_next_request_waits() -> None:
 
 
 def test_slow_checkouts_name_the_phase_that_takes_the_time() -> None:
-    verdict = judge(gauges(used=1), rows(1, "idle"), Recent(checkout_p95=0.4, largest_phase="connect"))
+    recent = Recent(checkouts=100, checkout_p95=0.4, largest_phase="connect")
+    verdict = judge(gauges(used=1), rows(1, "idle"), recent)
     assert verdict["text"].startswith("Getting a connection is slow: p95 0.4 s in the last minute, most of it opening")
+
+
+def test_the_first_checkouts_of_a_cold_pool_are_no_alarm() -> None:
+    recent = Recent(checkouts=3, checkout_p95=0.4, largest_phase="connect")
+    assert judge(gauges(used=1), rows(1, "idle"), recent)["level"] == "ok"
 
 
 def test_overflow_that_never_ends_is_a_warning() -> None:

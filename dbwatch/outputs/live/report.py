@@ -180,6 +180,7 @@ def _recent(history: PoolHistory, totals: Totals) -> verdict.Recent:
     phases = totals["phases"]
     return verdict.Recent(
         timeouts=totals["outcomes"]["timeout"],
+        checkouts=sum(totals["checkout_buckets"]),
         checkout_p95=quantiles.of_buckets(_CHECKOUT_BUCKETS, totals["checkout_buckets"], 0.95),
         largest_phase=max(phases, key=lambda phase: phases[phase]),
         least_overflow=min(sample.overflow for sample in samples) if len(samples) == verdict.OVERFLOW_SAMPLES else 0,

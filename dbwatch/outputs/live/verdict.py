@@ -12,6 +12,8 @@ from dbwatch.records import NO_REQUEST
 LONG_WAIT_SECONDS: Final = 0.1
 #: Checkouts slower than this at the 95th percentile are felt by users.
 SLOW_CHECKOUT_SECONDS: Final = 0.1
+#: Of fewer checkouts one or two are the 95th percentile, and the first ones open connections.
+ENOUGH_CHECKOUTS: Final = 40
 #: Samples with overflow in a row from which the overflow is part of everyday work.
 OVERFLOW_SAMPLES: Final = 60
 
@@ -20,11 +22,12 @@ _ORDER: Final[dict[Level, int]] = {"ok": 0, "warning": 1, "critical": 2}
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """What the last minute brought: timeouts, 95th percentile of the checkout time (None without a checkout), its
+    """What the last minute brought: timeouts, checkouts, the 95th percentile of their time (None without any) and its
     largest phase, and the least overflow in any sample.
     """
 
     timeouts: int = 0
+    checkouts: int = 0
     checkout_p95: float | None = None
     largest_phase: str = ""
     least_overflow: int = 0
@@ -50,7 +53,8 @@ def _strained(now: Gauges, holders: Sequence[HolderRow], recent: Recent) -> Verd
     held, culprits = _held(now), _culprits(holders)
     if now["limit"] is not None and now["used"] >= now["limit"] and now["used"] > 0:
         return _say("warning", f"Nothing left: {held}{culprits}. The next request has to wait.")
-    if recent.checkout_p95 is not None and recent.checkout_p95 >= SLOW_CHECKOUT_SECONDS:
+    enough = recent.checkouts >= ENOUGH_CHECKOUTS
+    if enough and recent.checkout_p95 is not None and recent.checkout_p95 >= SLOW_CHECKOUT_SECONDS:
         mostly = f", most of it {_PHASE_WORDS[recent.largest_phase]}" if recent.largest_phase in _PHASE_WORDS else ""
         slow = f"Getting a connection is slow: p95 {seconds(recent.checkout_p95)} in the last minute{mostly}"
         return _say("warning", f"{slow}; {held}.")
