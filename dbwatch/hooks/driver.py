@@ -32,7 +32,7 @@ def handed_out(proxy: Any) -> None:
 
 def install() -> None:
     """Wrap the property of the pool's proxy class, whose name is private; without it, such use counts as idle."""
-    proxy = getattr(base, "_ConnectionFairy", None)
-    original = None if proxy is None else proxy.__dict__.get("driver_connection")
+    proxy: Any = getattr(base, "_ConnectionFairy", None)
+    original = getattr(proxy, "__dict__", {}).get("driver_connection")
     if isinstance(original, property):
         proxy.driver_connection = wrap_driver_connection(original)
