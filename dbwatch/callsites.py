@@ -41,7 +41,7 @@ _FRAMEWORKS = frozenset(
 _REMEMBERED = 20_000
 
 
-#: Packages that call the app. Beyond the first of their frames outside the app's lines there is only the server.
+#: Packages that call the app. Beyond the first of their frames there is only the server, and what started it.
 _CALLERS = frozenset({"anyio", "fastapi", "hypercorn", "starlette", "uvicorn"})
 
 
@@ -135,8 +135,8 @@ def _lines(frame: FrameType | None, limit: int, wanted: Part) -> Site:
                     site.append((code, frame.f_lineno))
                     if len(site) == limit:
                         return tuple(site)
-                elif site and part is Part.CALLER:
-                    return tuple(site)
+                elif part is Part.CALLER:
+                    return tuple(site)  # what called the endpoint, down to the server, had no hand in it
             frame = frame.f_back
             depth -= 1
         frame = _beyond_greenlet()

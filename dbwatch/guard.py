@@ -39,7 +39,10 @@ def guarded(site: str) -> Callable[[Callable[[Unpack[Ts]], R]], Callable[[Unpack
             try:
                 return function(*args)
             except Exception as error:  # noqa: BLE001  the one place that must catch all
-                note(site, error)
+                try:  # noqa: SIM105  suppress() would need the very frame that is missing
+                    note(site, error)
+                except RecursionError:  # the app has left room for this frame, and not for one more
+                    pass
                 return None
 
         SITES[site] = guard

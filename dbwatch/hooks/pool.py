@@ -288,7 +288,8 @@ def sweep(pool: WatchedPool, returning: Checkout | None = None) -> None:
     way; for all others it repairs what a race between ``detach`` and a new checkout left behind.
     """
     for checkout in list(pool.open):
-        if checkout is returning or not checkout.is_open():
+        # An attempt that is not over yet may be reconnecting, with its proxy empty meanwhile.
+        if checkout is returning or (checkout.outcome is not None and not checkout.is_open()):
             finish(checkout)
 
 

@@ -159,7 +159,7 @@ def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | No
     request = REQUEST.get()
     if request is not checkout.request:
         used_by(checkout, request)
-    if request is not None and request.ended_at is None and kind_of(statement) is StatementKind.READ:
+    if request is not None and _is_answering(request) and kind_of(statement) is StatementKind.READ:
         _count_repeats(request, checkout, statement, context, perf_counter())
     _runs(checkout, cursor)
     return checkout
@@ -210,6 +210,11 @@ def used_by(checkout: Checkout, request: Request | None) -> None:
             return
         how = "Two requests ran statements on one connection, the second before the first had ended."
     judgement.shared(request, checkout, call_site(sys._getframe(2)), how)
+
+
+def _is_answering(request: Request) -> bool:
+    """True until the response starts: the same SELECT again after that is a stream that polls, or work of its own."""
+    return request.response_started_at is None and request.ended_at is None
 
 
 def _count_repeats(request: Request, checkout: Checkout, statement: str, context: Any, now: float) -> None:
