@@ -101,13 +101,13 @@ class Bookkeeping(RuleBasedStateMachine):
 
     def _settle(self) -> set[str]:
         """Disarm, let garbage go, and say which of the peer's listeners had failed."""
+        # In each case SQLAlchemy may give up a connection without closing it, or close it without a sign.
+        self.maybe_stranded += len(self.peer.failed)
         failed = set(self.peer.failed)
         self.peer.disarm()
         self.server.refusals = 0
         self.driven.collect_garbage()
         self.pools.add(self.engine.pool)
-        # In each case SQLAlchemy may give up a connection without closing it, or close it without a sign.
-        self.maybe_stranded += bool(failed)
         self.maybe_closed_early += "close" in failed or failed >= {"checkout", "invalidate"}
         return failed
 
@@ -247,9 +247,10 @@ class Bookkeeping(RuleBasedStateMachine):
     @rule(close=st.booleans(), arms=_arms("close"))
     def dispose(self, close: bool, arms: list[Arm]) -> None:
         """Dispose of the pool; what is out stays out."""
+        idle = len(idle_entries(self.engine.pool))
         self._run(self.engine.dispose, close, arms=arms)
         self._settle()
-        self.maybe_stranded += not close
+        self.maybe_stranded += 0 if close else idle
 
     @rule(index=st.integers(0, 9))
     def break_down(self, index: int) -> None:
