@@ -19,16 +19,23 @@ from benchmarks.rounds import BASELINE, Plan, compare
 from benchmarks.variants import NAMES, UnavailableError
 from benchmarks.workloads import WORKLOADS, Workload
 
+Command = Callable[..., Any]
+
 _save = click.option("--save", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures there as JSON.")
-_workloads = click.option(
-    "--workload",
-    "names",
-    multiple=True,
-    type=click.Choice(list(WORKLOADS)),
-    default=("plain", "inline-1", "inline-10", "sqlite-1", "thread-1", "psycopg", "asyncpg"),
-    show_default=True,
-    help="What the requests do; may be given several times.",
-)
+
+
+def _workloads(*default: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--workload",
+        "names",
+        multiple=True,
+        type=click.Choice(list(WORKLOADS)),
+        default=default,
+        show_default=True,
+        help="What the requests do; may be given several times.",
+    )
+
+
 _variants = click.option(
     "--variant",
     "chosen",
@@ -45,7 +52,7 @@ def main() -> None:
 
 
 @main.command()
-@_workloads
+@_workloads("plain", "inline-1", "inline-10", "sqlite-1", "thread-1", "psycopg", "asyncpg")
 @_variants
 @click.option("--processes", default=3, show_default=True, help="Processes of each variant, one after another.")
 @click.option("--rounds", default=150, show_default=True, help="Pairs of batches for each process.")
@@ -69,7 +76,7 @@ def requests(
 
 
 @main.command()
-@_workloads
+@_workloads("plain", "inline-1")
 @_variants
 @click.option("--requests", "count", default=300, show_default=True, help="Requests whose instructions are counted.")
 @_save
@@ -86,7 +93,7 @@ def instructions(*, names: tuple[str, ...], chosen: tuple[str, ...], count: int,
 
 
 @main.command()
-@_workloads
+@_workloads("plain", "inline-1", "inline-10")
 @_variants
 @click.option("--functions", "most", default=0, show_default=True, help="List that many of dbwatch's functions.")
 @_save
