@@ -17,8 +17,6 @@ from dbwatch.records import Site
 
 #: Lines of app code kept for a checkout.
 LIMIT = 4
-#: Frames looked at before giving up; a request through FastAPI is about 60 frames deep.
-DEPTH = 120
 
 _OWN = str(Path(__file__).resolve().parent) + os.sep
 _STANDARD = tuple(
@@ -124,13 +122,11 @@ def _lines(frame: FrameType | None, limit: int, wanted: Part) -> Site:
     site: list[tuple[CodeType, int]] = []
     known = APP_CODE.known
     for _ in range(2):
-        depth = DEPTH
-        while frame is not None and depth:
+        while frame is not None:
             code = frame.f_code
             part = known.get(code.co_filename)
-            if part is None:
-                part = APP_CODE.part_of(code.co_filename)
-            if part:
+            # OTHER, which most frames are, and a file not seen yet are both falsy.
+            if part or (part is None and (part := APP_CODE.part_of(code.co_filename))):
                 if part is wanted:
                     site.append((code, frame.f_lineno))
                     if len(site) == limit:
@@ -138,7 +134,6 @@ def _lines(frame: FrameType | None, limit: int, wanted: Part) -> Site:
                 elif part is Part.CALLER:
                     return tuple(site)  # what called the endpoint, down to the server, had no hand in it
             frame = frame.f_back
-            depth -= 1
         frame = _beyond_greenlet()
         if frame is None:
             break
