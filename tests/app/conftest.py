@@ -1,3 +1,4 @@
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def query(engine: AsyncEngine) -> Callable[[], Awaitable[None]]:
 
 @pytest.fixture
 def thread_engine(tmp_path: Path) -> Iterator[Engine]:
-    """An engine named ``back office`` for code in threads."""
+    """An engine named ``back office`` for code in threads. One of the name that is still alive would be counted with it."""
+    gc.collect()
     engine = create_engine(f"sqlite:///{tmp_path / 'office.db'}", poolclass=QueuePool)
     dbwatch.watch(engine, name="back office")
     yield engine
