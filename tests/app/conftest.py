@@ -1,4 +1,3 @@
-import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -41,8 +40,7 @@ def query(engine: AsyncEngine) -> Callable[[], Awaitable[None]]:
 
 @pytest.fixture
 def thread_engine(tmp_path: Path) -> Iterator[Engine]:
-    """An engine named ``back office`` for code in threads. One of the name that is still alive would be counted with it."""
-    gc.collect()
+    """An engine named ``back office`` for code in threads."""
     engine = create_engine(f"sqlite:///{tmp_path / 'office.db'}", poolclass=QueuePool)
     dbwatch.watch(engine, name="back office")
     yield engine

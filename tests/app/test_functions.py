@@ -114,7 +114,8 @@ async def test_a_request_that_waits_shows_its_wait(engine: AsyncEngine) -> None:
 
 
 def test_a_snapshot_knows_a_pool_nobody_has_used(thread_engine: Engine) -> None:
-    snapshot = pool("back office")
+    dbwatch.watch(thread_engine, name="unused")  # a name of its own: engines of one name are one pool
+    snapshot = pool("unused")
     assert (snapshot.used, snapshot.idle, snapshot.waiters, snapshot.leaked, snapshot.overflow) == (0, 0, 0, 0, 0)
     assert (snapshot.size, snapshot.limit, snapshot.timeout_seconds) == (5, 15, 30.0)
     assert snapshot.holders == ()
