@@ -14,7 +14,7 @@ from dbwatch.callsites import APP_CODE, LIMIT
 from dbwatch.findings import FOUND
 from dbwatch.ledger import LEDGER
 from dbwatch.pools import pool_limit
-from dbwatch.records import LONG_REQUEST_SECONDS, Checkout, Evidence, Request, Site, WatchedPool
+from dbwatch.records import LONG_REQUEST_SECONDS, NO_REQUEST, Checkout, Evidence, Request, Site, WatchedPool
 from dbwatch.settings import THRESHOLDS
 from dbwatch.sqltext import shortened
 from dbwatch.timeout_report import TimeoutReport
@@ -223,7 +223,7 @@ def _is_long(request: Request) -> bool:
 def _say_returned(checkout: Checkout) -> None:
     held = checkout.hold_seconds(perf_counter())
     how = "reclaimed by the garbage collector" if checkout.reclaimed else "given back"
-    route = checkout.request.route if checkout.request is not None else "(none)"
+    route = checkout.request.route if checkout.request is not None else NO_REQUEST
     logger.info(
         "A connection of pool %s that was reported as leaked by %s has been %s after %.2f s.",
         checkout.pool.name,

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool, Pool, SingletonThreadPool, StaticPool
 
 from dbwatch.callsites import describe
 from dbwatch.ledger import LEDGER, Ledger
-from dbwatch.records import OTHER, Checkout, Holder, PoolSnapshot, WatchedPool
+from dbwatch.records import NO_REQUEST, OTHER, Checkout, Holder, PoolSnapshot, WatchedPool
 from dbwatch.routes import route_of
 from dbwatch.sqltext import shortened
 
@@ -378,8 +378,8 @@ def _places(pool: Pool) -> int | None:
 def _holder(checkout: Checkout, now: float) -> Holder:
     request = checkout.request
     return Holder(
-        method="(none)" if request is None else request.method,
-        route="(none)" if request is None else route_of(request),
+        method=NO_REQUEST if request is None else request.method,
+        route=NO_REQUEST if request is None else route_of(request),
         age_seconds=checkout.hold_seconds(now),
         executing=checkout.running > 0,
         executing_seconds=checkout.executing_seconds(now),
