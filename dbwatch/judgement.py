@@ -210,10 +210,10 @@ def _report_evidence(request: Request) -> None:
 
 
 def _succeeded(request: Request) -> bool:
-    """True if the client was told that all went well: a status below 400, or a websocket that ended without error."""
-    if request.failed:
-        return False
-    return request.method == "WS" if request.status is None else request.status < 400
+    """True if the client was told that all went well: a status below 400, or a websocket that was accepted and not
+    closed with an error.
+    """
+    return not request.failed and request.status is not None and request.status < 400
 
 
 def _is_long(request: Request) -> bool:

@@ -96,7 +96,7 @@ class DBWatchMiddleware:
             return send(message)
 
         if kind == "websocket":
-            receive = _by_message(request, receive)
+            receive, send = _by_message(request, receive), _with_acceptance(request, send)
         try:
             await self.app(scope, receive, watched_send)
         except BaseException as error:
@@ -197,6 +197,30 @@ def _by_message(request: Request, receive: Receive) -> Receive:
         return receive()
 
     return received
+
+
+def _with_acceptance(request: Request, send: Send) -> Send:
+    """``send`` of a websocket, with what the client is told noted as a status: accepted, refused, or failed."""
+
+    def noting_send(message: Message) -> Awaitable[None]:
+        _told(request, message)
+        return send(message)
+
+    return noting_send
+
+
+@guarded("middleware.told")
+def _told(request: Request, message: Message) -> None:
+    kind = message["type"]
+    if kind == "websocket.accept":
+        request.status = 101
+    elif kind == "websocket.http.response.start":
+        request.status = message["status"]
+    elif kind == "websocket.close":
+        if request.status is None:
+            request.status = 403  # what a server answers to a handshake that is closed (ASGI websocket specification)
+        elif message.get("code", 1000) not in (1000, 1001):
+            request.failed = True
 
 
 @guarded("middleware.response_started")

@@ -18,6 +18,8 @@ class StatementKind(Enum):
     ROLLBACK = auto()
     SAVEPOINT = auto()
     ROLLBACK_TO = auto()
+    #: Changes definitions or privileges; MySQL, MariaDB and Oracle commit before it.
+    DEFINITION = auto()
     OTHER = auto()
 
 
@@ -59,6 +61,14 @@ _BY_KEYWORD: Final = {
     "REPLACE": StatementKind.WRITE,
     "COMMIT": StatementKind.COMMIT,
     "SAVEPOINT": StatementKind.SAVEPOINT,
+    # "Statements That Cause an Implicit Commit" of the MySQL manual, and Oracle's DDL.
+    **dict.fromkeys(
+        (
+            *("ALTER", "ANALYZE", "AUDIT", "BEGIN", "CACHE", "CHECK", "COMMENT", "CREATE", "DROP", "FLUSH", "GRANT"),
+            *("INSTALL", "LOCK", "OPTIMIZE", "RENAME", "REPAIR", "REVOKE", "START", "TRUNCATE", "UNINSTALL", "UNLOCK"),
+        ),
+        StatementKind.DEFINITION,
+    ),
 }
 
 _known: dict[str, StatementKind] = {}
@@ -97,6 +107,8 @@ def _classify(statement: str) -> StatementKind:
         return StatementKind.COMMIT
     if words[0] == "CREATE":
         _remember_temporary(text)
+    if words[0] in ("CREATE", "DROP") and any(word.startswith("TEMP") for word in words[1:3]):
+        return StatementKind.OTHER  # commits nothing
     if words[0] == "WITH":
         return _with(_QUOTED.sub("''", text))
     kind = _BY_KEYWORD.get(words[0].rstrip(";"), StatementKind.OTHER)

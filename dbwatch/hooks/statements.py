@@ -34,6 +34,8 @@ BATCH_PARAMETERS = 10
 
 _MARK = "__dbwatch_wrapper__"
 _WRITES = (StatementKind.WRITE, StatementKind.INSERT, StatementKind.INSERT_WITHIN)
+#: Dialects whose server commits a transaction when a definition is changed.
+_COMMITS_AT_DEFINITIONS = ("mysql", "mariadb", "oracle")
 
 
 def wrap_execute(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -285,8 +287,8 @@ def statement_succeeded(checkout: Checkout, dialect: Any, cursor: Any, statement
     elif kind is StatementKind.ROLLBACK_TO:
         if checkout.savepoints is not None:
             checkout.writes = checkout.savepoints.get(savepoint_name(statement), checkout.writes)
-    else:
-        _begins_anew(checkout)  # the app's own COMMIT, PREPARE TRANSACTION or ROLLBACK as text
+    elif kind is not StatementKind.DEFINITION or dialect.name in _COMMITS_AT_DEFINITIONS:
+        _begins_anew(checkout)  # a COMMIT, PREPARE TRANSACTION or ROLLBACK as text, or what commits by itself
 
 
 def _changed_rows(kind: StatementKind, dialect: Any, cursor: Any) -> bool:

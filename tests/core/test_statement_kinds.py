@@ -30,3 +30,17 @@ def test_texts_of_any_length_take_bounded_memory() -> None:
         kind_of(f"INSERT INTO t{number} (a, b) VALUES {ROWS}")
     assert len(sqltext._known) <= sqltext._REMEMBERED
     assert max(map(len, sqltext._known)) <= sqltext._LONG
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("create table t (a int)", StatementKind.DEFINITION),
+        ("CREATE TEMPORARY TABLE t (a int)", StatementKind.OTHER),
+        ("DROP TEMPORARY TABLE t", StatementKind.OTHER),
+        ("-- twice\nTRUNCATE t", StatementKind.DEFINITION),
+        ("SET a = 1", StatementKind.OTHER),
+    ],
+)
+def test_what_some_servers_commit_before_is_told_apart(statement: str, kind: StatementKind) -> None:
+    assert kind_of(statement) is kind

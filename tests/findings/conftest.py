@@ -16,6 +16,7 @@ from tests.findings.stage import Build, Stage
 from tests.findings.visitor import Visitor
 from tests.servers.asgi import Loop, serve
 from tests.servers.databases import database_url
+from tests.servers.mariadb import MariaDB
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +51,9 @@ def shop_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], 
         if name.startswith("postgres"):
             server: EmbeddedPostgres = request.getfixturevalue("shop_server")
             return f"{database_url(name, tmp_path, server).removesuffix('/postgres')}/findings"
+        if name.startswith("mariadb"):
+            mariadb: MariaDB = request.getfixturevalue("mariadb")
+            return mariadb.url(name.partition("-")[2])  # without the shop's tables
         if not (tmp_path / "test.db").exists():
             create_shop(database_url("sqlite-pysqlite", tmp_path, None))
         return database_url(name, tmp_path, None)

@@ -3,9 +3,11 @@
 import inspect
 
 import pytest
-from fastapi import Response
+from fastapi import Response, WebSocket
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from tests.core.numbers import Numbers
 from tests.findings.apps.writes import KEPT, KEPT_ON_POSTGRES, LOST, LOST_ON_POSTGRES, LOST_ON_PSYCOPG, Transaction
@@ -101,3 +103,35 @@ def test_a_rollback_on_a_response_that_reports_a_success_loses_rows(status: int,
     with stage("sqlite-pysqlite", transactions_at_endpoints) as visitor:
         assert visitor.post(f"/text_insert?status={status}").status_code == status
         assert [finding.finding for finding in visitor.findings()] == ["lost_write"]
+
+
+def a_websocket_that_writes(stage: Stage) -> None:
+    """``/socket?accept=1&code=1000`` writes a row without committing, then says yes or no to its client."""
+    engine = stage.async_engine()
+
+    @stage.app.websocket("/socket")
+    async def write(websocket: WebSocket, accept: bool, code: int) -> None:
+        if accept:
+            await websocket.accept()
+        async with AsyncSession(engine) as session:
+            await session.run_sync(LOST[0])
+        await websocket.close(code)
+
+
+@pytest.mark.parametrize(
+    ("accept", "code", "lost"), [(True, 1000, True), (True, 1001, True), (True, 1011, False), (False, 1000, False)]
+)
+def test_rows_are_lost_by_a_websocket_only_if_its_client_was_not_told_of_a_failure(
+    accept: bool, code: int, lost: bool, stage: StageApp
+) -> None:
+    with stage("sqlite-aiosqlite", a_websocket_that_writes) as visitor:
+        address = f"{visitor.url.replace('http', 'ws')}/socket?accept={int(accept)}&code={code}"
+        if accept:
+            with connect(address) as socket:
+                with pytest.raises(ConnectionClosed):
+                    socket.recv(timeout=20)
+                assert socket.close_code == code
+        else:
+            with pytest.raises(InvalidStatus):
+                connect(address)
+        assert [finding.finding for finding in visitor.findings()] == ["lost_write"] * lost
