@@ -279,6 +279,7 @@ class Request:
         "thread",
         "tried",
         "wait",
+        "waiting",
         "__weakref__",
     )
 
@@ -299,6 +300,8 @@ class Request:
         self.status: int | None = None
         self.failed = False
         self.open: dict[Checkout, None] = {}
+        #: Checkouts of this request that are blocked in a pool's queue now.
+        self.waiting: dict[Checkout, None] | None = None
         # Set where a checkout begins: tells at the end whether the request touched a pool at all.
         self.tried = False
         # True once the totals are in the route's series; what comes later is added there directly.

@@ -117,8 +117,6 @@ def take(victim: Checkout) -> TimeoutReport:
     name = victim.pool.name
     pools = [watched for watched in POOLS.watched() if watched.name == name]
     out = [checkout for watched in pools for checkout in list(watched.open) if checkout.is_open()]
-    waiting = [checkout for watched in pools for checkout in list(watched.waiting)]
-    askers = {id(checkout.request) for checkout in [*waiting, victim] if checkout.request is not None}
     for checkout in out:
         if checkout.request is not None and checkout.request is victim.request:
             # Who waits for each other begins at the same time: the next report must still know of this one.
@@ -137,25 +135,26 @@ def take(victim: Checkout) -> TimeoutReport:
         idle=checkedin() if callable(checkedin) else 0,
         size=pool_size(pool) if pool is not None else 0,
         limit=pool_limit(pool) if pool is not None else 0.0,
-        waiters=len(waiting),
-        verdict=judge(out, askers, waited, now),
-        holders=tuple(_holder(checkout, askers, now) for checkout in out[:LISTED]),
+        # Counted, not looked at: of thousands that give up together each makes a report.
+        waiters=sum(len(watched.waiting) for watched in pools),
+        verdict=judge(out, waited, now),
+        holders=tuple(_holder(checkout, now) for checkout in out[:LISTED]),
         left_out=max(0, len(out) - LISTED),
     )
 
 
-def judge(holders: list[Checkout], askers: set[int], waited: float, now: float) -> Verdict:
+def judge(holders: list[Checkout], waited: float, now: float) -> Verdict:
     """The verdict of the majority of holders; of equally many, the one that a larger pool would help least."""
-    counts: Counter[Verdict] = Counter(_class_of(checkout, askers, waited, now) for checkout in holders)
+    counts: Counter[Verdict] = Counter(_class_of(checkout, waited, now) for checkout in holders)
     order: tuple[Verdict, ...] = ("nested", "leak", "idle_holds", "long_transactions", "too_small")
     return max(order, key=lambda verdict: (counts[verdict], -order.index(verdict))) if counts else "too_small"
 
 
-def _class_of(checkout: Checkout, askers: set[int], waited: float, now: float) -> Verdict:
+def _class_of(checkout: Checkout, waited: float, now: float) -> Verdict:
     if checkout.leaked:
         return "leak"
     # What executes waits for nobody; it is another task of its request that does.
-    if not checkout.running and _wants(checkout, askers):
+    if not checkout.running and _wants(checkout):
         return "nested"
     age = checkout.hold_seconds(now)
     # A holder younger than half the wait came and will go: connections do become free, only not enough of them.
@@ -164,7 +163,7 @@ def _class_of(checkout: Checkout, askers: set[int], waited: float, now: float) -
     return "long_transactions" if checkout.executing_seconds(now) >= age / 2 or checkout.streaming else "idle_holds"
 
 
-def _holder(checkout: Checkout, askers: set[int], now: float) -> HolderLine:
+def _holder(checkout: Checkout, now: float) -> HolderLine:
     request = checkout.request
     return HolderLine(
         method=NO_REQUEST if request is None else request.method,
@@ -173,14 +172,15 @@ def _holder(checkout: Checkout, askers: set[int], now: float) -> HolderLine:
         executing=checkout.running > 0,
         executing_seconds=checkout.executing_seconds(now),
         leaked=checkout.leaked,
-        wants=_wants(checkout, askers),
+        wants=_wants(checkout),
         lines=describe(checkout.site),
         last_statement=shortened(checkout.last_statement),
     )
 
 
-def _wants(checkout: Checkout, askers: set[int]) -> str:
-    if checkout.request is not None and id(checkout.request) in askers:
+def _wants(checkout: Checkout) -> str:
+    waiting = checkout.request.waiting if checkout.request is not None else None
+    if waiting and any(other.pool.name == checkout.pool.name for other in list(waiting)):
         return "waiting for another connection"
     return "gave up waiting for another connection" if checkout.starved else ""
 

@@ -100,7 +100,7 @@ _KINDS = (
         "In one hold no statement, COMMIT or ROLLBACK ran for at least the threshold, and for at least half of the "
         "hold; no rows were being streamed, and the driver's own connection was not handed out.",
         "The connection was kept out of the pool while the request did something else: an HTTP call, a sleep, turning "
-        "many rows into objects, sending the response, a background task.",
+        "many rows into objects, sending the response, a background task; or while an overloaded machine did.",
         "Commit or close the session before the slow part and take a connection again after it; with FastAPI, "
         '`Depends(get_db, scope="function")` gives it back before the response is sent.',
     ),

@@ -44,6 +44,11 @@ def begin(queue: Any) -> Checkout | None:
     if checkout is not None:
         if queue.empty():
             checkout.pool.waiting[checkout] = None
+            request = checkout.request
+            if request is not None:
+                if request.waiting is None:
+                    request.waiting = {}
+                request.waiting[checkout] = None
         checkout.wait_started = perf_counter()
     return checkout
 
@@ -59,7 +64,10 @@ def end(checkout: Checkout) -> None:
     seconds = perf_counter() - checkout.wait_started
     checkout.wait_started = None
     # pop() gives None to whom it finds: the dict serves as an ordered set.
-    if checkout.pool.waiting.pop(checkout, checkout) is None or seconds >= UNSEEN_WAIT_SECONDS:
+    queued = checkout.pool.waiting.pop(checkout, checkout) is None
+    if queued and checkout.request is not None and checkout.request.waiting:
+        checkout.request.waiting.pop(checkout, None)
+    if queued or seconds >= UNSEEN_WAIT_SECONDS:
         checkout.wait = (checkout.wait or 0.0) + seconds
 
 

@@ -89,8 +89,10 @@ def test_each_reason_has_its_own_verdict_holders_and_first_remedy(
             assert f"size {SIZE}, limit {SIZE}, " in report.message
             assert f"pool_timeout {TIMEOUT:g} s" in report.message
             holders = [text for text in report.message.splitlines() if "GET /hold/{number}: " in text]
-            # In a pool that is only too small, one or the other may be free at that very moment.
-            assert 1 <= len(holders) <= SIZE if exhaust is by_lack_of_size else len(holders) == SIZE
+            # In a pool that is only too small, one or the other may be free at that very moment; of those that wait for
+            # each other, one that has given up may have given back what it had.
+            may_be_fewer = exhaust in (by_lack_of_size, by_nesting)
+            assert 1 <= len(holders) <= SIZE if may_be_fewer else len(holders) == SIZE
             assert f"{len(holders)} used (0 overflow), {SIZE - len(holders)} idle, " in report.message
             assert all(f" at {line} " in holder for holder in holders)
             assert report.numbers["waited_seconds"] >= TIMEOUT * 0.9
