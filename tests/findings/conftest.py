@@ -2,7 +2,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -16,7 +16,9 @@ from tests.findings.stage import Build, Stage
 from tests.findings.visitor import Visitor
 from tests.servers.asgi import Loop, serve
 from tests.servers.databases import database_url
-from tests.servers.mariadb import MariaDB
+
+if TYPE_CHECKING:
+    from tests.servers.mariadb import MariaDB
 
 
 @pytest.fixture(autouse=True)
