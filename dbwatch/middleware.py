@@ -20,7 +20,7 @@ from dbwatch.leaks import judge
 from dbwatch.ledger import LEDGER
 from dbwatch.outputs.logs import log_slow_request
 from dbwatch.outputs.prometheus import Exposition
-from dbwatch.records import Request
+from dbwatch.records import UNMATCHED, Request
 from dbwatch.routes import method_label, path_within, route_at_hand, route_of
 from dbwatch.settings import Settings
 
@@ -57,6 +57,7 @@ class DBWatchMiddleware:
         self.app = app
         self.settings = settings.build(options)
         self._metrics_path = self.settings.metrics_path
+        self._path_is_chosen = self._metrics_path != settings.METRICS_PATH
         self._excluded = frozenset(path for path in self.settings.exclude if not path.endswith("/*"))
         self._excluded_below = tuple(path[:-1] for path in self.settings.exclude if path.endswith("/*"))
         self._exposition: Exposition | None = None
@@ -135,13 +136,19 @@ class DBWatchMiddleware:
         return noting_send
 
     async def _serve_metrics(self, page: Exposition, scope: Scope, receive: Receive, send: Send) -> None:
-        """The app answers first; only a 404 that no route or endpoint produced is replaced by our page."""
+        """The app answers first; only a 404 that no route or endpoint produced is replaced by our page, and, at a path
+        that was chosen for it, the answer of a catch-all.
+        """
         unclaimed = False
+        asked = Request(scope, "GET", scope.get("app") or self.app, get_ident(), perf_counter())
 
         async def answer(message: Message) -> None:
             nonlocal unclaimed
             if message["type"] == "http.response.start":
-                unclaimed = message["status"] == 404 and "endpoint" not in scope and "route" not in scope
+                if "endpoint" not in scope and "route" not in scope:
+                    unclaimed = message["status"] == 404
+                elif self._path_is_chosen:
+                    unclaimed = _by_catch_all(asked)
                 if not unclaimed:
                     self._say_path_taken(scope, message["status"])
             if not unclaimed:
@@ -173,7 +180,8 @@ class DBWatchMiddleware:
         logger.log(
             logging.INFO if status < 400 else logging.WARNING,
             "The app itself answers %s (status %d), so dbwatch does not serve its metrics there. They are in that "
-            "answer if it serves the same registry; otherwise set metrics_path to a free path, or to None.",
+            "answer if it serves the same registry; otherwise set metrics_path to another path, such as "
+            "/internal/metrics, which is ours even where a catch-all route answers, or to None.",
             self._metrics_path,
             status,
         )
@@ -197,6 +205,12 @@ def _by_message(request: Request, receive: Receive) -> Receive:
         return receive()
 
     return received
+
+
+def _by_catch_all(request: Request) -> bool:
+    """True if what answered a request is no route of exactly its path."""
+    route = route_of(request)
+    return "{" in route or route == UNMATCHED
 
 
 def _with_acceptance(request: Request, send: Send) -> Send:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from dbwatch.records import Finding
 
+METRICS_PATH = "/metrics"
 HEALTH_PATHS = ("/health", "/healthz", "/livez", "/readyz", "/ready")
 
 
@@ -48,7 +49,8 @@ class Settings:
     Attributes:
         enabled: False makes the middleware hand every request straight to the app and hook nothing.
         registry: The Prometheus registry our metrics appear in; None is prometheus_client's default registry.
-        metrics_path: Where our metrics are served unless the app answers there itself; None serves none.
+        metrics_path: Where our metrics are served unless the app answers there itself; None serves none. A path other
+            than the default is ours also where only a catch-all of the app would answer.
         exclude: Paths whose requests are not watched, exact, or every path below one if it ends in ``/*``. The
             metrics path is always excluded.
         app_root: Directory of the app's own code for call sites; empty: all code that is not installed.
@@ -70,7 +72,7 @@ class Settings:
 
     enabled: bool = True
     registry: "CollectorRegistry | None" = None
-    metrics_path: str | None = "/metrics"
+    metrics_path: str | None = METRICS_PATH
     exclude: tuple[str, ...] = HEALTH_PATHS
     app_root: str = ""
     idle_hold_seconds: float = 0.5

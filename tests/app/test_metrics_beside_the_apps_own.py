@@ -113,6 +113,46 @@ async def test_an_app_that_catches_all_keeps_the_path_and_the_log_says_so_once(
     assert "metrics_path" in said
 
 
+_CATCH_ALL: list[list[Any]] = [
+    [Route("/{path:path}", _own_page)],
+    [Mount("/", app=PlainTextResponse("not here", 404))],
+    [Mount("/", app=PlainTextResponse("a page"))],
+    [Mount("/internal", routes=[Route("/{path:path}", _own_page)])],
+]
+
+
+@pytest.mark.parametrize("routes", _CATCH_ALL)
+async def test_a_path_chosen_for_the_metrics_is_ours_where_only_a_catch_all_would_answer(
+    routes: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "dbwatch")
+    app = DBWatchMiddleware(Starlette(routes=routes), metrics_path="/internal/metrics")
+    answer = await call(app, "/internal/metrics")
+    assert answer.status == 200
+    assert "dbwatch_build_info" in answer.text
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("made", [Starlette, FastAPI])
+async def test_a_path_chosen_for_the_metrics_that_a_route_of_the_app_has_is_the_apps(made: Any) -> None:
+    inner = [Route("/metrics", _own_page)]
+    for routes in ([Route("/internal/metrics", _own_page), *_CATCH_ALL[0]], [Mount("/internal", routes=inner)]):
+        app = DBWatchMiddleware(made(routes=routes), metrics_path="/internal/metrics")
+        assert (await call(app, "/internal/metrics")).text == "the app's own"
+
+
+async def test_a_spa_of_fastapi_keeps_its_pages_and_the_chosen_path_is_ours() -> None:
+    app = FastAPI()
+
+    @app.get("/{path:path}")
+    def spa(path: str) -> str:
+        return f"index for {path}"
+
+    app.add_middleware(DBWatchMiddleware, metrics_path="/internal/metrics")
+    assert "index for metrics" in (await call(app, "/metrics")).text
+    assert "dbwatch_build_info" in (await call(app, "/internal/metrics")).text
+
+
 async def test_an_app_that_leaves_the_path_to_us_leaves_no_log_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "dbwatch")
     assert (await call(DBWatchMiddleware(Starlette()), "/metrics")).status == 200
