@@ -4,10 +4,20 @@ Only the fold writes them. prometheus_client is not touched here: its own locks 
 collector.
 """
 
+import time
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from dbwatch.catalog import METRICS
+
+
+class Exemplar(NamedTuple):
+    """One observation of a bucket with the labels that lead to it, and when it was made (seconds since the epoch)."""
+
+    labels: dict[str, str]
+    value: float
+    at: float
 
 
 class Cell:
@@ -22,17 +32,25 @@ class Cell:
 class Histogram:
     """One histogram series: observations per bucket (not cumulative, the last one unbounded) and their sum."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("bounds", "counts", "exemplars", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+        #: The last exemplar of each bucket; None as long as there is none at all.
+        self.exemplars: list[Exemplar | None] | None = None
 
     def observe(self, value: float) -> None:
         """Add one observation; a bucket includes its upper bound, as in Prometheus."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+
+    def exemplify(self, value: float, labels: dict[str, str]) -> None:
+        """Make an observation the exemplar of its bucket."""
+        if self.exemplars is None:
+            self.exemplars = [None] * len(self.counts)
+        self.exemplars[bisect_left(self.bounds, value)] = Exemplar(labels, value, time.time())
 
 
 class Accumulators:

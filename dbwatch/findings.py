@@ -13,6 +13,8 @@ from dbwatch.records import Checkout, Finding, Request, Site
 KEPT = 500
 
 Listener = Callable[[Finding], object]
+#: Called in the fold, with the request the finding is about: it must be quick, and call nothing of the app.
+Witness = Callable[[Finding, Request | None], object]
 
 
 class Findings:
@@ -22,6 +24,8 @@ class Findings:
         self._ledger = ledger
         self._ring: deque[Finding] = deque(maxlen=KEPT)
         self._listeners: list[Listener] = []
+        #: Who hears of a finding at the moment it is proven, in the fold.
+        self.witnesses: tuple[Witness, ...] = ()
         # Leaks by the checkout that is still out, and those whose connection has come back since.
         self._out: dict[Checkout, Finding] = {}
         self._returned: deque[Finding] = deque(maxlen=KEPT)
@@ -87,6 +91,8 @@ class Findings:
             numbers=numbers,
         )
         self._ring.append(proven)
+        for witness in self.witnesses:
+            witness(proven, request)
         self._ledger.after_fold(self._tell, proven)
         return proven
 

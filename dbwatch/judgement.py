@@ -5,6 +5,7 @@ An accusation needs a proof; every threshold is an option, and what stays in dou
 
 import logging
 import math
+from collections.abc import Iterator
 from time import perf_counter
 from types import CodeType
 
@@ -198,15 +199,21 @@ def _report_evidence(request: Request) -> None:
             message=f"The event loop stood still for {request.blocked:.4f} s in this request, first here.",
             numbers={"blocked_seconds": request.blocked},
         )
-    if not request.evidence:
-        return
-    evidence, request.evidence = request.evidence, None
-    for (finding, _), proof in evidence.items():
-        if finding == "lost_write" and not _succeeded(request):
-            continue
-        times = f" ({proof.count} times in this request)" if proof.count > 1 else ""
+    for finding, proof in proven(request):
         numbers = {**proof.numbers, "count": proof.count}
-        FOUND.report(finding, proof.pool, request, proof.site, message=f"{proof.detail}{times}", numbers=numbers)
+        FOUND.report(finding, proof.pool, request, proof.site, message=_message(proof), numbers=numbers)
+    request.evidence = None
+
+
+def proven(request: Request) -> Iterator[tuple[str, Evidence]]:
+    """What has been proven against a request so far and will be reported at its end: names of findings, with proof."""
+    for (finding, _), proof in list((request.evidence or {}).items()):
+        if finding != "lost_write" or _succeeded(request):
+            yield finding, proof
+
+
+def _message(proof: Evidence) -> str:
+    return f"{proof.detail} ({proof.count} times in this request)" if proof.count > 1 else proof.detail
 
 
 def _succeeded(request: Request) -> bool:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from threading import RLock, get_ident
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from dbwatch import guard
 from dbwatch.accumulators import Accumulators, PoolSeries, RouteSeries
@@ -23,6 +23,19 @@ BATCH = 32
 ROUTE_LIMIT = 200
 
 
+class Observer(Protocol):
+    """Hears of single facts, in the fold, after they have been added up."""
+
+    def attempt_ended(self, checkout: Checkout) -> None:
+        """A checkout was served or gave up."""
+
+    def hold_ended(self, checkout: Checkout) -> None:
+        """A connection was given back, thrown away, detached or reclaimed."""
+
+    def request_ended(self, request: Request, labels: tuple[str, str]) -> None:
+        """A request ended that had tried at least one checkout."""
+
+
 class Ledger:
     """Facts in, series out."""
 
@@ -34,6 +47,8 @@ class Ledger:
         self._reporting: set[int] = set()
         self._starters: list[Callable[[], None]] = []
         self._not_started: list[Callable[[], None]] = []
+        #: Those who are told of single facts; usually there are none.
+        self.observers: tuple[Observer, ...] = ()
         self._reset()
 
     def _reset(self) -> None:
@@ -241,6 +256,8 @@ class Ledger:
             blocked = seconds if checkout.on_loop else 0.0
             request.blocked += blocked
             self._late(request, checkouts=1, wait=wait, blocked=blocked)
+        for observer in self.observers:
+            observer.attempt_ended(checkout)
 
     def connect_failed(self, checkout: Checkout) -> None:
         """Fact: opening a connection for this checkout failed."""
@@ -270,6 +287,8 @@ class Ledger:
             request.statements += checkout.statements
             request.blocked += checkout.blocked
             self._late(request, executing=executing, statements=checkout.statements, blocked=checkout.blocked)
+        for observer in self.observers:
+            observer.hold_ended(checkout)
 
     def leaked(self, checkout: Checkout) -> None:
         """Fact: a connection is still out although its request and its owner have ended."""
@@ -284,6 +303,8 @@ class Ledger:
         series.hold.observe(request.hold_seconds + request.held_at_end)
         if not request.posted:
             self._post(labels, request)
+        for observer in self.observers:
+            observer.request_ended(request, labels)
 
     def _post(self, labels: tuple[str, str], request: Request) -> None:
         request.posted = True

@@ -23,6 +23,7 @@ from dbwatch.outputs.prometheus import Exposition
 from dbwatch.records import UNMATCHED, Request
 from dbwatch.routes import method_label, path_within, route_at_hand, route_of
 from dbwatch.settings import Settings
+from dbwatch.telemetry import TELEMETRY
 
 if TYPE_CHECKING:
     from dbwatch.outputs.live.page import LivePage
@@ -89,17 +90,10 @@ class DBWatchMiddleware:
             await self.app(scope, receive, send)
             return
         token = REQUEST.set(request)
-
-        # Not a coroutine: handing on the app's own awaitable costs nothing more.
-        def watched_send(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                _response_started(request, message, self.settings)
-            return send(message)
-
         if kind == "websocket":
             receive, send = _by_message(request, receive), _with_acceptance(request, send)
         try:
-            await self.app(scope, receive, watched_send)
+            await self.app(scope, receive, _watched(send, request, self.settings))
         except BaseException as error:
             _failed(request, error)
             raise
@@ -125,8 +119,11 @@ class DBWatchMiddleware:
         live = self._live
         if live is not None:
             live.start()
+        opentelemetry = self.settings.opentelemetry
 
         async def noting_send(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete" and opentelemetry:
+                runtime.join_opentelemetry()  # so that the very first request finds its span
             if message["type"].startswith("lifespan.shutdown."):
                 exposition.flush()
                 if live is not None:
@@ -194,6 +191,8 @@ def _begin(app: ASGIApp, scope: Scope) -> Request | None:
     # Starlette sets scope["app"] before its middlewares run; around any other app, the app itself is asked for routes.
     request = Request(scope, method, scope.get("app") or app, get_ident(), perf_counter())
     scope[_WATCHED] = True
+    if TELEMETRY.traces is not None:
+        TELEMETRY.traces.begin(request)
     return request
 
 
@@ -237,10 +236,26 @@ def _told(request: Request, message: Message) -> None:
             request.failed = True
 
 
+def _watched(send: Send, request: Request, chosen: Settings) -> Send:
+    """``send`` of a request, with what the messages say noted."""
+
+    # Not a coroutine: handing on the app's own awaitable costs nothing more.
+    def watched_send(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            _response_started(request, message, chosen)
+        elif request.span is not None and message["type"] == "http.response.body" and not message.get("more_body"):
+            _say_on_span(request)  # the instrumentation of ASGI ends the span with this message
+        return send(message)
+
+    return watched_send
+
+
 @guarded("middleware.response_started")
 def _response_started(request: Request, message: Message, chosen: Settings) -> None:
     request.status = message["status"]
     request.response_started_at = perf_counter()
+    if request.span is None and TELEMETRY.traces is not None:
+        TELEMETRY.traces.begin(request)  # a tracing middleware further in has begun its span only after us
     if chosen.server_timing:
         so_far = runtime.totals(request)
         value = (
@@ -249,6 +264,12 @@ def _response_started(request: Request, message: Message, chosen: Settings) -> N
         )
         # A new list: the app may keep its own for other responses.
         message["headers"] = [*message.get("headers", ()), (b"server-timing", value.encode())]
+
+
+@guarded("telemetry.say")
+def _say_on_span(request: Request) -> None:
+    if TELEMETRY.traces is not None:
+        runtime.say_on_span(request, TELEMETRY.traces)
 
 
 @guarded("middleware.failed")
@@ -280,6 +301,8 @@ def _end(request: Request, chosen: Settings) -> None:
     request.scope = request.app = None
     if destroyed:
         return
+    if request.span is not None:
+        _say_on_span(request)
     if request.notable:
         LEDGER.try_fold()
     else:

@@ -273,6 +273,7 @@ class Request:
         "root_path",
         "route",
         "scope",
+        "span",
         "started_at",
         "statements",
         "status",
@@ -298,6 +299,8 @@ class Request:
         self.ended_at: float | None = None
         self.response_started_at: float | None = None
         self.status: int | None = None
+        #: What the OpenTelemetry output keeps of the span that was being recorded when the request began.
+        self.span: Any = None
         self.failed = False
         self.open: dict[Checkout, None] = {}
         #: Checkouts of this request that are blocked in a pool's queue now.

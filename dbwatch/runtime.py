@@ -18,15 +18,18 @@ from dbwatch.outputs.live import sampler
 from dbwatch.outputs.live.page import LivePage
 from dbwatch.outputs.live.report import Source as LiveSource
 from dbwatch.outputs.logs import FINDING_LOG
-from dbwatch.outputs.series import Series, pool_gauges, route_connections
+from dbwatch.outputs.series import Series, Source, pool_gauges, route_connections
 from dbwatch.pools import POOLS
 from dbwatch.records import NO_REQUEST, Finding, PoolSnapshot, Request, RequestTotals, Waiter
 from dbwatch.routes import route_of
 from dbwatch.settings import THRESHOLDS, Settings, build
+from dbwatch.telemetry import TELEMETRY
 from dbwatch.version import __version__
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from dbwatch.outputs.opentelemetry import Traces
 
 _attached = False
 
@@ -56,8 +59,12 @@ def configure(settings: Settings) -> None:
         FOUND.subscribe(settings.on_finding)
     FOUND.subscribe(FINDING_LOG.write)
     hooks.install()
+    if settings.opentelemetry:
+        join_opentelemetry()
     if not _attached:
         _attached = True
+        if settings.opentelemetry:  # an app may configure it after it has been built, or in each worker
+            LEDGER.at_first_checkout(join_opentelemetry)
         if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
             os.register_at_fork(after_in_child=_start_anew)
 
@@ -155,13 +162,28 @@ def _gauges() -> dict[str, Series]:
     return gauges
 
 
+_SOURCE = Source(_accumulators, _gauges)
+
+
+def join_opentelemetry() -> None:
+    """Use the OpenTelemetry providers that the app has configured by now."""
+    TELEMETRY.join(_SOURCE)
+
+
+def say_on_span(request: Request, traces: "Traces") -> None:
+    """Say on the span of a request what the request has done so far, while the span is being recorded."""
+    if request.tried and request.span.span.is_recording():
+        LEDGER.fold()
+        traces.say(request, totals(request))
+
+
 def exposition(registry: Any) -> prometheus.Exposition:
     """The metrics page for a registry; registers our collector there.
 
     Raises:
         ConfigurationError: the registry has our names already, or the multiprocess directory cannot be used.
     """
-    page = prometheus.Exposition(registry, prometheus.Source(_accumulators, _gauges))
+    page = prometheus.Exposition(registry, _SOURCE)
     if page.writes_files:
         LEDGER.at_first_checkout(page.start)
     return page

@@ -40,6 +40,7 @@ class Options(TypedDict, total=False):
     dashboard: str | None
     dashboard_auth: "Callable[[Any], Any] | tuple[str, str] | None"
     state_dir: str
+    opentelemetry: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Settings:
             that takes the ASGI scope and returns True for who may. None lets in clients of this machine only.
         state_dir: Directory in which the workers of one server show each other their state for the live page; empty:
             one of their own in the system's temporary directory.
+        opentelemetry: Use the MeterProvider and the TracerProvider that the app has configured, if it has.
 
     The thresholds and ``app_root`` hold for the process: the middleware built last sets them.
     """
@@ -84,6 +86,7 @@ class Settings:
     dashboard: str | None = None
     dashboard_auth: "Callable[[Any], Any] | tuple[str, str] | None" = field(default=None, repr=False)
     state_dir: str = ""
+    opentelemetry: bool = True
 
 
 class Thresholds:
@@ -258,6 +261,7 @@ _OPTIONS: dict[str, _Option] = {
         secret=True,
     ),
     "state_dir": _Option(_state_dir, str.strip, "an absolute path, or an empty string for a directory of our own"),
+    "opentelemetry": _Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, ...)"),
 }
 
 

@@ -8,9 +8,8 @@ import atexit
 import glob
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,11 +18,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client import multiprocess as client_multiprocess
 from prometheus_client import values as client_values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.samples import Exemplar as ClientExemplar
 
 from dbwatch import catalog
-from dbwatch.accumulators import Accumulators, Histogram
+from dbwatch.accumulators import Histogram
 from dbwatch.guard import guarded
-from dbwatch.outputs.series import Series
+from dbwatch.outputs.series import Series, Source
 from dbwatch.settings import ConfigurationError
 
 #: Seconds between two writes of the flusher: how far behind another worker's numbers may be.
@@ -31,14 +31,6 @@ FLUSH_INTERVAL = 1.0
 #: Seconds that a fork waits at most for a write under way, which takes milliseconds.
 FORK_PATIENCE = 5.0
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where the numbers come from: accumulators after a fold, and gauges by metric name and label values."""
-
-    accumulators: Callable[[], Accumulators]
-    gauges: Callable[[], Mapping[str, Series]]
 
 
 class Collector:
@@ -88,12 +80,14 @@ def _buckets(histogram: Histogram) -> Iterator[tuple[str, int]]:
     return zip(bounds, list(histogram.counts), strict=True)
 
 
-def _cumulative(histogram: Histogram) -> list[tuple[str, float]]:
+def _cumulative(histogram: Histogram) -> list[tuple[str, float] | tuple[str, float, ClientExemplar]]:
     total = 0.0
-    buckets = []
-    for bound, count in _buckets(histogram):
+    buckets: list[tuple[str, float] | tuple[str, float, ClientExemplar]] = []
+    for index, (bound, count) in enumerate(_buckets(histogram)):
         total += count
-        buckets.append((bound, total))
+        exemplar = None if histogram.exemplars is None else histogram.exemplars[index]
+        # Shown in the OpenMetrics format only, and not with several workers: the client's files have no room for them.
+        buckets.append((bound, total) if exemplar is None else (bound, total, ClientExemplar(*exemplar)))
     return buckets
 
 

@@ -1,10 +1,20 @@
 """The gauges of the catalogue, computed from snapshots of the pools. Every output takes them from here."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
+from dbwatch.accumulators import Accumulators
 from dbwatch.records import PoolSnapshot
 
 Series = dict[tuple[str, ...], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the numbers come from: accumulators after a fold, and gauges by metric name and label values."""
+
+    accumulators: Callable[[], Accumulators]
+    gauges: Callable[[], Mapping[str, Series]]
 
 
 def pool_gauges(snapshots: Iterable[PoolSnapshot]) -> dict[str, Series]:

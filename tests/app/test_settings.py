@@ -47,6 +47,7 @@ VALUES: list[tuple[str, Any, str | None]] = [
     ("dashboard", "/dbwatch", "/dbwatch"),
     ("dashboard_auth", ("operator", "a:b"), "operator:a:b"),
     ("state_dir", STATE_DIR, STATE_DIR),
+    ("opentelemetry", False, "off"),
 ]
 IN_ENVIRONMENT = [(name, value, text) for name, value, text in VALUES if text is not None]
 

@@ -34,6 +34,8 @@ _ELSEWHERE = (
     "statements.settled",
     "live.",
     "middleware.path_taken",
+    "opentelemetry.",
+    "telemetry.",
 )
 SITES_OF_REQUESTS = sorted(site for site in guard.SITES if not site.startswith(_ELSEWHERE))
 

@@ -1,0 +1,1 @@
+"""dbwatch and OpenTelemetry."""
