@@ -1,5 +1,6 @@
 """The command: database, app and traffic, started together and stopped together."""
 
+import os
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,6 +33,12 @@ class _BadInput(click.ClickException):
     "demo_* stay. Without it, an embedded PostgreSQL that is gone afterwards.",
 )
 @click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes of the app.")
+@click.option(
+    "--otel",
+    is_flag=True,
+    help="Run OpenTelemetry's SDK and its FastAPI and SQLAlchemy instrumentation beside dbwatch; set "
+    "OTEL_EXPORTER_OTLP_ENDPOINT to send traces and metrics there by OTLP.",
+)
 @click.option("--no-load", is_flag=True, help="Send no traffic.")
 @click.option("--users", type=click.IntRange(1, 1000), default=10, help="Users of the traffic.")
 @click.option(
@@ -49,6 +56,7 @@ def main(
     port: int,
     database_url: str | None,
     workers: int,
+    otel: bool,
     no_load: bool,
     users: int,
     rate: float,
@@ -66,9 +74,9 @@ def main(
             check_report(report)
             settings = _database(running, database_url, workers)
             url = f"http://{_address(host)}:{port}"
-            app = _app(running, settings, host, port, workers)
+            app = _app(running, settings, host, port, workers, otel=otel)
             wait_until_it_answers(app, f"{url}/health", stop)
-            _announce(settings, url, embedded=database_url is None)
+            _announce(settings, url, embedded=database_url is None, otel=otel)
             load = None
             if not no_load:
                 click.echo(f"Traffic     {users} users, at most {rate:g} requests/s")
@@ -92,11 +100,12 @@ def _database(running: ExitStack, given_url: str | None, workers: int) -> Settin
     return settings
 
 
-def _app(running: ExitStack, settings: Settings, host: str, port: int, workers: int) -> Program:
+def _app(running: ExitStack, settings: Settings, host: str, port: int, workers: int, *, otel: bool) -> Program:
     environment = {"DATABASE_URL": settings.database_url}
     if workers > 1:  # Each worker writes its metrics into files here, and each answers for all.
         environment["PROMETHEUS_MULTIPROC_DIR"] = running.enter_context(TemporaryDirectory(prefix="dbwatch-metrics-"))
-    arguments = ["--factory", "demo_app.app:create_app", "--host", host, "--port", str(port)]
+    factory = "demo_app.telemetry:create_app" if otel else "demo_app.app:create_app"
+    arguments = ["--factory", factory, "--host", host, "--port", str(port)]
     arguments += ["--workers", str(workers), "--no-access-log", "--log-level", "warning"]
     arguments += ["--timeout-keep-alive", "75", "--timeout-graceful-shutdown", "5"]
     return running.enter_context(Program("uvicorn", arguments, environment))
@@ -113,12 +122,15 @@ def _load(
     return running.enter_context(Program("demo_app.load", arguments, {}))
 
 
-def _announce(settings: Settings, url: str, *, embedded: bool) -> None:
+def _announce(settings: Settings, url: str, *, embedded: bool, otel: bool) -> None:
     origin = "embedded, gone afterwards" if embedded else "as given"
     click.echo(f"Database    {settings.sync_url.render_as_string(hide_password=True)} ({origin})")
     click.echo(f"Shop        {url}")
     click.echo(f"  API       {url}/docs")
     click.echo(f"  Metrics   {url}/metrics")
+    if otel:
+        endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "nowhere; set OTEL_EXPORTER_OTLP_ENDPOINT")
+        click.echo(f"  OTLP      {endpoint}")
 
 
 def _watch(app: Program, load: Program | None, duration: float | None, stop: StopRequest) -> None:
