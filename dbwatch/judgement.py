@@ -11,7 +11,7 @@ from types import CodeType
 
 from sqlalchemy.exc import InvalidRequestError
 
-from dbwatch.callsites import APP_CODE, LIMIT
+from dbwatch.callsites import APP_CODE, LIMIT, describe
 from dbwatch.findings import FOUND
 from dbwatch.ledger import LEDGER
 from dbwatch.pools import pool_limit
@@ -96,9 +96,9 @@ def leaked(checkout: Checkout) -> None:
         "leaked_connection",
         checkout.pool.name,
         checkout.request,
-        checkout.site,
+        _with_session(checkout, checkout.site),
         message=f"The request has ended and its connection is still out, after {held:.2f} s and "
-        f"{_count(checkout.statements, 'statement')}.",
+        f"{_count(checkout.statements, 'statement')}.{_session_made(checkout)}",
         numbers={"held_seconds": held, "statements": checkout.statements},
     )
     FOUND.still_out(checkout, leak)
@@ -120,8 +120,9 @@ def hold_ended(checkout: Checkout) -> None:
                 "leaked_connection",
                 checkout.pool.name,
                 request or checkout.spawner,
-                checkout.site,
-                message=f"Nobody gave the connection back; the garbage collector did, after {held:.2f} s.",
+                _with_session(checkout, checkout.site),
+                message=f"Nobody gave the connection back; the garbage collector did, after {held:.2f} s."
+                f"{_session_made(checkout)}",
                 numbers={"held_seconds": held, "statements": checkout.statements},
             )
     elif request is not None:
@@ -284,7 +285,8 @@ def repeated(request: Request, checkout: Checkout, statement: str, site: Site, t
 
 def shared(request: Request, checkout: Checkout, site: Site, how: str) -> None:
     """One connection, and so one session, is used by several requests or tasks at once."""
-    accuse(request, "shared_session", checkout.pool.name, site, how)
+    site = _with_session(checkout, site)
+    accuse(request, "shared_session", checkout.pool.name, site, f"{how}{_session_made(checkout)}")
 
 
 def stale(checkout: Checkout, site: Site, error: str) -> None:
@@ -341,6 +343,17 @@ def _refuses_concurrency(error: BaseException) -> bool:
     if not isinstance(error, InvalidRequestError):
         return False
     return error.code == "isce" or "concurrent operations are not permitted" in str(error)
+
+
+def _with_session(checkout: Checkout, site: Site) -> Site:
+    """The lines of a finding about a session that nobody closed or too many use, the line that made it as the last."""
+    if not checkout.made_at or checkout.made_at[0] in site:
+        return site
+    return (*site[: LIMIT - 1], *checkout.made_at)
+
+
+def _session_made(checkout: Checkout) -> str:
+    return f" The session was made at {describe(checkout.made_at)[0]}." if checkout.made_at else ""
 
 
 def _count(number: int, noun: str) -> str:

@@ -132,6 +132,7 @@ class Checkout:
         "last_statement",
         "leaked",
         "lost",
+        "made_at",
         "on_loop",
         "outcome",
         "overflow",
@@ -217,6 +218,8 @@ class Checkout:
         self.user: ref[Request] | None = None
         #: Identity of the ORM session that began a transaction here, 0 for Core.
         self.session = 0
+        #: The line at which that session was made, empty if it is not known.
+        self.made_at: Site = ()
         #: True if the driver commits by itself; None until a write asked.
         self.autocommit: bool | None = None
 

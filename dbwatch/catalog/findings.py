@@ -71,7 +71,8 @@ _KINDS = (
         "shared_session",
         "One session is used by several requests at once",
         "Two requests ran statements on the same checked-out connection, or two statements ran on it at the same "
-        "time, or SQLAlchemy refused a concurrent use of one session.",
+        "time, or a session began a transaction for a request while another one that it had served was still at work "
+        "on its response, or SQLAlchemy refused a concurrent use of one session.",
         "A session that several requests or tasks use at once mixes their transactions and data.",
         "Give each request, and each task within it, a session of its own: `Depends(get_db)` with a yield, never a "
         "session in a module or on `app.state`.",

@@ -1,20 +1,50 @@
-"""The ORM's word on a ROLLBACK: did the app ask for it?
+"""What the ORM alone knows: where a session was made, and whether the app asked for a ROLLBACK.
 
+The line that takes a connection is often innocent: it was given a session that another line made and nobody closes.
 ``Session.close()`` rolls back by itself, and on the connection that looks the same as ``Session.rollback()``; only the
 latter is followed by the session's ``after_rollback`` (2.0 and 2.1). AsyncSession runs a Session inside.
 """
 
-from collections.abc import Iterable
+import functools
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import ref
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from dbwatch import judgement
+from dbwatch.callsites import call_site
 from dbwatch.context import REQUEST
 from dbwatch.guard import guarded
 from dbwatch.hooks.pool import CHECKOUT_KEY
+from dbwatch.hooks.switch import SWITCH
 from dbwatch.pools import POOLS
-from dbwatch.records import Checkout
+from dbwatch.records import Checkout, Request
+
+#: Where a session carries the line at which it was made.
+_MADE_AT = "_dbwatch_made_at"
+#: Where it carries a weak reference to the request for which it last began a transaction.
+_SERVED = "_dbwatch_served"
+
+
+def wrap_init(original: Callable[..., None]) -> Callable[..., None]:
+    """``Session.__init__`` with the line noted that made the session."""
+
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if SWITCH.on:
+            made(self)
+
+    return __init__
+
+
+@guarded("sessions.made")
+def made(session: Any) -> None:
+    """A session was made."""
+    session.__dict__[_MADE_AT] = call_site(sys._getframe(2), 1)
 
 
 @guarded("sessions.after_begin")
@@ -26,6 +56,28 @@ def on_after_begin(session: Any, _transaction: Any, connection: Any) -> None:
         return
     if checkout is not None:
         checkout.session = id(session)
+        checkout.made_at = session.__dict__.get(_MADE_AT, ())
+        request = REQUEST.get()
+        if request is not None and request.ended_at is None:
+            _serves(session, request, checkout)
+
+
+def _serves(session: Any, request: Request, checkout: Checkout) -> None:
+    """A request that is still at work on its response has not done with its session. One that has sent it may have:
+    its end is a matter of moments, and a test's client may be ahead of it.
+    """
+    before = session.__dict__.get(_SERVED)
+    other = None if before is None else before()
+    if other is request:
+        return
+    session.__dict__[_SERVED] = ref(request)
+    if other is not None and other.ended_at is None and other.response_started_at is None and not checkout.pool.shared:
+        judgement.shared(
+            request,
+            checkout,
+            call_site(sys._getframe(2)),
+            "A session began a transaction for this request while another one that it had served was still at work.",
+        )
 
 
 @guarded("sessions.after_rollback")
@@ -48,6 +100,7 @@ def _take_back(checkouts: Iterable[Checkout], session: object) -> bool:
 
 
 def install() -> None:
-    """Listen on every session."""
+    """Hook every session."""
+    Session.__init__ = wrap_init(Session.__init__)  # type: ignore[method-assign]
     event.listen(Session, "after_begin", on_after_begin)
     event.listen(Session, "after_rollback", on_after_rollback)

@@ -1,6 +1,7 @@
 """Leaks on one path only, and leaks where nobody looks: each found, with its route and its line."""
 
 import gc
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.core.numbers import Numbers
-from tests.findings.apps import leaks
+from tests.findings.apps import leaked_connection, leaks
 from tests.findings.conftest import StageApp
 from tests.findings.guilty import guilty_lines, place
 from tests.findings.stage import Build
@@ -146,3 +147,26 @@ def test_a_session_used_again_by_a_task_after_its_request_is_found_with_the_task
         visitor.until_quiet()
         gc.collect()
         assert leaked_at(visitor, build) == 1
+
+
+@pytest.mark.parametrize("database", BOTH)
+def test_the_line_that_made_the_session_is_named_beside_the_one_that_took_the_connection(
+    database: str, stage: StageApp
+) -> None:
+    build = leaked_connection.faulty_async if database in ASYNC else leaked_connection.faulty_sync
+    with stage(database, build) as visitor:
+        assert visitor.get("/orders/7").is_success
+        (leak,) = visitor.findings()
+    (taken,) = guilty_lines(build)
+    assert place(leak.lines[0]) == taken
+    source, first = inspect.getsourcelines(build)
+    made = source[int(place(leak.lines[-1]).rpartition(":")[2]) - first]
+    assert made.strip().startswith("return ")
+    assert f"The session was made at {leak.lines[-1]}." in leak.message
+
+
+def test_a_leaked_connection_without_a_session_names_no_session(stage: StageApp) -> None:
+    with stage("sqlite-pysqlite", leaks.raw_connect_sync) as visitor:
+        assert visitor.get("/orders/7").is_success
+        (leak,) = visitor.findings()
+    assert "session" not in leak.message

@@ -1,5 +1,7 @@
 """Mistakes that hide: in a class, in a commit, in a background task, in a session nobody opened for this request."""
 
+import inspect
+
 import pytest
 
 from tests.findings.apps import shared_session, subtle
@@ -49,7 +51,7 @@ def names(value: object) -> str:
 
 @pytest.mark.parametrize(("build", "finding", "database"), FORMS, ids=names)
 def test_a_mistake_that_hides_is_found_at_its_line(build: Build, finding: str, database: str, stage: StageApp) -> None:
-    with stage(database, build, idle_hold_seconds=0.2) as visitor:
+    with stage(database, build, idle_hold_seconds=0.2 if finding == "idle_hold" else 60.0) as visitor:
         for _ in range(3):
             assert visitor.get("/orders/7").is_success
             visitor.until_quiet()
@@ -87,6 +89,26 @@ def test_a_session_for_all_requests_is_found_warm_and_cold(build: Build, databas
         assert {finding.finding for finding in found} == {"shared_session"}
         assert {place(finding.lines[0]) for finding in found} == set(guilty_lines(build))
         assert {finding.route for finding in found} == {"/orders/{number}"}
+
+
+@pytest.mark.parametrize("database", ASYNC)
+def test_a_session_for_all_requests_is_found_although_its_transactions_never_meet(
+    database: str, stage: StageApp
+) -> None:
+    with stage(database, shared_session.faulty_committing) as visitor:
+        assert {answer.text for answer in visitor.all(["/orders/1", "/orders/2"], clients=2)} == {'"new"'}
+        (found,) = visitor.findings()
+    assert (found.finding, found.route) == ("shared_session", "/orders/{number}")
+    line = inspect.getsourcelines(shared_session._read_and_commit)
+    assert line[0][int(place(found.lines[0]).rpartition(":")[2]) - line[1]].strip().endswith("# guilty")
+    assert found.lines[-1].endswith("faulty_committing")
+
+
+@pytest.mark.parametrize("database", ASYNC)
+def test_sessions_of_their_own_that_do_the_same_are_not_accused(database: str, stage: StageApp) -> None:
+    with stage(database, shared_session.corrected_committing) as visitor:
+        assert {answer.text for answer in visitor.all(["/orders/1", "/orders/2"], clients=2)} == {'"new"'}
+        assert visitor.findings() == ()
 
 
 @pytest.mark.parametrize("database", ASYNC)

@@ -1,7 +1,8 @@
 """One session in the module for all requests."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Annotated
 
 from fastapi import Depends
@@ -130,6 +131,31 @@ def faulty_cold(stage: Stage) -> None:
         return order.state if order else "unknown"
 
     stage.at_end.append(session.close)
+
+
+def faulty_committing(stage: Stage) -> None:
+    """The session's transactions never meet, but the requests do."""
+    session = AsyncSession(stage.async_engine(), expire_on_commit=False)
+    _read_and_commit(stage, lambda: nullcontext(session))
+    stage.at_end.append(session.close)
+
+
+def corrected_committing(stage: Stage) -> None:
+    engine = stage.async_engine()
+    _read_and_commit(stage, lambda: AsyncSession(engine, expire_on_commit=False))
+
+
+def _read_and_commit(stage: Stage, get_session: Callable[[], AbstractAsyncContextManager[AsyncSession]]) -> None:
+    both_have_read, in_turn = asyncio.Barrier(2), asyncio.Lock()
+
+    @stage.app.get("/orders/{number}")
+    async def read_order(number: int) -> str:
+        async with get_session() as session:
+            async with in_turn:
+                order = await session.get(Order, number)  # guilty
+                await session.commit()
+            await both_have_read.wait()
+        return order.state if order else "unknown"
 
 
 def _for_any_thread(stage: Stage) -> dict[str, bool]:
