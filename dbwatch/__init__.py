@@ -4,6 +4,7 @@ One line watches every SQLAlchemy engine of a FastAPI or Starlette app: ``app.ad
 """
 
 from dbwatch.middleware import DBWatchMiddleware
+from dbwatch.readiness import PoolReadiness, Readiness, readiness
 from dbwatch.records import Finding, Holder, PoolSnapshot, RequestTotals
 from dbwatch.runtime import current_request, findings, flush, install, settle, snapshot, watch
 from dbwatch.settings import ConfigurationError
@@ -14,13 +15,16 @@ __all__ = [
     "DBWatchMiddleware",
     "Finding",
     "Holder",
+    "PoolReadiness",
     "PoolSnapshot",
+    "Readiness",
     "RequestTotals",
     "__version__",
     "current_request",
     "findings",
     "flush",
     "install",
+    "readiness",
     "settle",
     "snapshot",
     "watch",

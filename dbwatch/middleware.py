@@ -1,6 +1,7 @@
 """The ASGI middleware: where a request begins and ends, and where the metrics page is served."""
 
 import asyncio
+import json
 import logging
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -20,6 +21,7 @@ from dbwatch.leaks import judge
 from dbwatch.ledger import LEDGER
 from dbwatch.outputs.logs import log_slow_request
 from dbwatch.outputs.prometheus import Exposition
+from dbwatch.readiness import Readiness, readiness
 from dbwatch.records import UNMATCHED, Request
 from dbwatch.routes import method_label, path_within, route_at_hand, route_of
 from dbwatch.settings import Settings
@@ -106,6 +108,8 @@ class DBWatchMiddleware:
         """The page of ours that answers at a path, None if it is the app's."""
         if path == self._metrics_path and scope["method"] in ("GET", "HEAD"):
             return partial(self._serve_metrics, exposition)
+        if path == self.settings.readiness_path and scope["method"] in ("GET", "HEAD"):
+            return _answer_readiness
         # The app is not asked first: whoever chose the path left it to us.
         if self._live is not None and self._live.owns(path):
             return partial(self._live.handle, path)
@@ -323,6 +327,24 @@ def _say_slow(request: Request, now: float) -> None:
             "statements": spent.statements,
         },
     )
+
+
+async def _answer_readiness(scope: Scope, _receive: Receive, send: Send) -> None:
+    """Answer a readiness probe: an error of ours must not take the process out of service."""
+    found = _readiness() or Readiness(ready=True, pools=())
+    body = json.dumps(found.as_json()).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"cache-control", b"no-store"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": 200 if found.ready else 503, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+@guarded("middleware.readiness")
+def _readiness() -> Readiness:
+    return readiness()
 
 
 async def _in_own_thread(function: Callable[[], R]) -> R | None:

@@ -309,7 +309,7 @@ def _engine_of(watched: WatchedPool) -> Engine | None:
     return None if watched.engine is None else watched.engine()
 
 
-def _current(watched: WatchedPool) -> Pool | None:
+def current_pool(watched: WatchedPool) -> Pool | None:
     """The pool object, unless its engine is gone or has been given another pool by ``dispose()``."""
     pool: Pool | None = watched.pool()
     if watched.engine is None or pool is None:
@@ -325,7 +325,7 @@ def _snapshot(name: str, states: list[WatchedPool], now: float) -> PoolSnapshot:
         held = [checkout for checkout in list(watched.open) if not watched.shared or checkout.is_open()]
         out += held
         waiting += list(watched.waiting)
-        pool = _current(watched)
+        pool = current_pool(watched)
         if pool is not None:
             current.append(pool)
             idle += _idle(pool, watched, len(held))

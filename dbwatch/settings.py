@@ -41,6 +41,7 @@ class Options(TypedDict, total=False):
     dashboard_auth: "Callable[[Any], Any] | tuple[str, str] | None"
     state_dir: str
     opentelemetry: bool
+    readiness_path: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Settings:
             that takes the ASGI scope and returns True for who may. None lets in clients of this machine only.
         state_dir: Directory in which the workers of one server show each other their state for the live page; empty:
             one of their own in the system's temporary directory.
+        readiness_path: Where a readiness probe is answered: 200, or 503 if a pool is stuck; None answers none.
         opentelemetry: Use the MeterProvider and the TracerProvider that the app has configured, if it has.
 
     The thresholds and ``app_root`` hold for the process: the middleware built last sets them.
@@ -87,6 +89,7 @@ class Settings:
     dashboard_auth: "Callable[[Any], Any] | tuple[str, str] | None" = field(default=None, repr=False)
     state_dir: str = ""
     opentelemetry: bool = True
+    readiness_path: str | None = None
 
 
 class Thresholds:
@@ -262,6 +265,11 @@ _OPTIONS: dict[str, _Option] = {
     ),
     "state_dir": _Option(_state_dir, str.strip, "an absolute path, or an empty string for a directory of our own"),
     "opentelemetry": _Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, ...)"),
+    "readiness_path": _Option(
+        _optional_path,
+        _optional_path_text,
+        "a path that begins with '/', or None for no readiness probe (in the environment: none)",
+    ),
 }
 
 

@@ -48,6 +48,7 @@ VALUES: list[tuple[str, Any, str | None]] = [
     ("dashboard_auth", ("operator", "a:b"), "operator:a:b"),
     ("state_dir", STATE_DIR, STATE_DIR),
     ("opentelemetry", False, "off"),
+    ("readiness_path", "/readyz", "/readyz"),
 ]
 IN_ENVIRONMENT = [(name, value, text) for name, value, text in VALUES if text is not None]
 

@@ -34,6 +34,7 @@ _ELSEWHERE = (
     "statements.settled",
     "live.",
     "middleware.path_taken",
+    "middleware.readiness",
     "opentelemetry.",
     "telemetry.",
 )
