@@ -16,6 +16,7 @@ from dbwatch.findings import FOUND
 from dbwatch.ledger import LEDGER
 from dbwatch.pools import pool_limit
 from dbwatch.records import LONG_REQUEST_SECONDS, NO_REQUEST, Checkout, Evidence, Request, Site, WatchedPool
+from dbwatch.routes import endpoint_site
 from dbwatch.settings import THRESHOLDS
 from dbwatch.sqltext import shortened
 from dbwatch.timeout_report import TimeoutReport
@@ -28,6 +29,7 @@ def accuse(request: Request, finding: str, pool: str, site: Site, detail: str, *
     request.notable = True
     if request.evidence is None:
         request.evidence = {}
+    site = site or endpoint_site(request) or ()
     key = (finding, site[:1])
     known = request.evidence.get(key)
     if known is None:

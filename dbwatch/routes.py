@@ -3,11 +3,12 @@
 Every name used here is looked up by ``getattr``: a framework that names things differently yields ``(unmatched)``.
 """
 
+import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dbwatch.guard import guarded
-from dbwatch.records import UNMATCHED, Request
+from dbwatch.records import UNMATCHED, Request, Site
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "WS"})
 
@@ -27,6 +28,18 @@ def route_of(request: Request) -> str:
     if scope is None:
         return UNMATCHED
     return _template(request, scope) or UNMATCHED
+
+
+@guarded("routes.endpoint_site")
+def endpoint_site(request: Request) -> Site:
+    """Where the endpoint of a request begins, its decorators included; empty if that is not known.
+
+    For what runs after the endpoint has returned: a response model that loads what is missing, row by row, has no line
+    of the app in its stack.
+    """
+    endpoint = request.scope.get("endpoint") if request.scope is not None else None
+    code = getattr(inspect.unwrap(endpoint), "__code__", None) if callable(endpoint) else None
+    return () if code is None else ((code, code.co_firstlineno),)
 
 
 def route_at_hand(request: Request) -> str:

@@ -4,8 +4,9 @@
 pass, and that ``execution_options()`` and ``dispose()`` do not.
 """
 
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import util
@@ -46,6 +47,24 @@ def created(engine: Engine) -> None:
         _compare(request, engine, site)
 
 
+def _options(engine: Engine) -> int:
+    """What tells one engine from another besides its URL: execution options, and ``connect_args``, such as a tenant's
+    schema. Those are found in the closure of the function that connects (2.0 and 2.1).
+    """
+    creator = getattr(engine.pool, "_creator", None)
+    given = inspect.getclosurevars(creator).nonlocals if inspect.isfunction(creator) else {}
+    return hash((_plain(engine.get_execution_options()), _plain(given)))
+
+
+def _plain(value: Any) -> Any:
+    """A value as something that compares equal if it was made anew: other objects count by their type alone."""
+    if isinstance(value, Mapping):
+        return tuple(sorted((str(key), _plain(part)) for key, part in value.items()))
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    return repr(value) if isinstance(value, str | bytes | int | float | None) else type(value).__name__
+
+
 class _Creation:
     """Engines made at one line for one URL."""
 
@@ -69,7 +88,7 @@ def _compare(request: Request, engine: Engine, site: Site) -> None:
     """
     watched = POOLS.of(engine.pool)
     watched.creator = request.number
-    key = (site[0], hash(engine.url))
+    key = (site[0], hash(engine.url), _options(engine))
     known = _creations.get(key)
     LEDGER.fold()  # so that it is known whom the engine before has served
     if known is None or not known.latest.creator:

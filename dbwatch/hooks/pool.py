@@ -29,6 +29,7 @@ from dbwatch.leaks import judge_late
 from dbwatch.ledger import LEDGER
 from dbwatch.pools import POOL_ATTRIBUTE, POOLS
 from dbwatch.records import Checkout, Request, WatchedPool
+from dbwatch.routes import endpoint_site
 from dbwatch.settings import THRESHOLDS
 
 #: Key in a connection record's ``info``: the checkout that is out.
@@ -174,6 +175,8 @@ def on_checkout(connection: Any, record: Any, proxy: Any) -> None:
     pool.open[checkout] = None
     checkout.site = call_site(sys._getframe(1))
     if request is not None:
+        if not checkout.site:
+            checkout.site = endpoint_site(request) or ()
         checkout.owner = owner_now()
         if request.open and not pool.shared:
             _nested(checkout, request)

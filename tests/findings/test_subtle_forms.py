@@ -39,6 +39,7 @@ FORMS = [
         (subtle.idle_in_a_background_task, "idle_hold", ASYNC),
         (subtle.idle_while_streaming, "idle_hold", ASYNC),
         (subtle.repeated_in_a_repository, "repeated_statement", SYNC),
+        (subtle.repeated_by_a_response_model, "repeated_statement", SYNC),
     )
     for database in databases
 ]

@@ -115,6 +115,22 @@ def batches(stage: Stage) -> None:
             return count
 
 
+def engines_of_schemas(stage: Stage) -> None:
+    """One database, and an engine for each tenant's schema, made when it first asks and kept."""
+    engines: dict[str, Engine] = {}
+
+    @stage.app.get("/{tenant}")
+    def read(tenant: str) -> int:
+        if tenant not in engines:
+            if stage.name.startswith("postgres"):
+                engines[tenant] = create_engine(stage.url, connect_args={"options": f"-csearch_path={tenant},public"})
+            else:
+                engines[tenant] = create_engine(stage.url, execution_options={"schema_translate_map": {"t": tenant}})
+            stage.engines.append(engines[tenant])
+        with Session(engines[tenant]) as session:
+            return session.scalars(select(Order.number).limit(1)).one()
+
+
 def websocket_messages(stage: Stage) -> None:
     """One statement for each message, and many messages."""
     engine = stage.async_engine(pool_size=20)

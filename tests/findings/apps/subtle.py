@@ -3,16 +3,17 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated
 
 from fastapi import BackgroundTasks, Depends
 from fastapi.responses import StreamingResponse
-from sqlalchemy import create_engine, text
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import create_engine, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from tests.findings.apps.shop import Order
+from tests.findings.apps.shop import Customer, Order
 from tests.findings.stage import Stage
 
 
@@ -204,3 +205,31 @@ def repeated_in_a_repository(stage: Stage) -> None:
         with Session(engine) as session:
             orders = Orders(session)
             return [orders.state(number + offset) for offset in range(15)]
+
+
+class CustomerOut(BaseModel):
+    """A customer as the client sees it."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: int
+    orders: list["OrderOut"]
+
+
+class OrderOut(BaseModel):
+    """An order as the client sees it."""
+
+    model_config = ConfigDict(from_attributes=True)
+    number: int
+
+
+def repeated_by_a_response_model(stage: Stage) -> None:
+    """The orders of each customer are loaded when the endpoint has returned: nothing of the app is in the stack."""
+    engine = stage.engine()
+
+    def get_session() -> Iterator[Session]:
+        with Session(engine) as session:
+            yield session
+
+    @stage.app.get("/orders/{number}", response_model=list[CustomerOut])  # guilty
+    def read_orders(number: int, session: Annotated[Session, Depends(get_session)]) -> Sequence[Customer]:
+        return session.scalars(select(Customer)).all()
