@@ -6,7 +6,7 @@ One line watches every SQLAlchemy engine of a FastAPI or Starlette app: ``app.ad
 from dbwatch.middleware import DBWatchMiddleware
 from dbwatch.readiness import PoolReadiness, Readiness, readiness
 from dbwatch.records import Finding, Holder, PoolSnapshot, RequestTotals
-from dbwatch.runtime import current_request, findings, flush, install, settle, snapshot, watch
+from dbwatch.runtime import current_request, findings, flush, install, serve_metrics, settle, snapshot, watch
 from dbwatch.settings import ConfigurationError
 from dbwatch.version import __version__
 
@@ -25,6 +25,7 @@ __all__ = [
     "flush",
     "install",
     "readiness",
+    "serve_metrics",
     "settle",
     "snapshot",
     "watch",

@@ -1,4 +1,4 @@
-"""Is this process fit to serve? A busy pool is; a stuck one, all out with somebody waiting and nothing moving, is not."""
+"""Is this process fit to serve? A busy pool is; one that is all out while somebody waits and nothing moves is not."""
 
 import math
 from dataclasses import asdict, dataclass

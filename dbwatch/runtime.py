@@ -189,6 +189,28 @@ def exposition(registry: Any) -> prometheus.Exposition:
     return page
 
 
+def serve_metrics(port: int, address: str = "127.0.0.1", registry: Any = None) -> int:
+    """Serve the metrics on a port of their own, for a worker or a script without a web app. Installs dbwatch as well.
+
+    The page is served from a daemon thread until the process ends. With ``PROMETHEUS_MULTIPROC_DIR`` it shows the sums
+    of all processes that write there, so the parent of forked workers can serve it for them.
+
+    Args:
+        port: where to listen; 0 takes a free port.
+        address: the interface to listen on; ``"0.0.0.0"`` for all, as in a container.
+        registry: the Prometheus registry to show, with all that is in it; None is the default one.
+
+    Returns:
+        The port.
+
+    Raises:
+        ConfigurationError: the registry has our names already, or the multiprocess directory cannot be used.
+        OSError: nothing can listen there, as when the port is taken.
+    """
+    install()
+    return exposition(registry).serve(port, address)
+
+
 def live_page(settings: Settings) -> LivePage | None:
     """The live page that the settings ask for, None without one.
 

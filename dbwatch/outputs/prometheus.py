@@ -278,11 +278,11 @@ class Exposition:
         self._writer: MultiprocessWriter | None = None
         if multiprocess_configured():
             self._writer = _writer_for(source)
-            self._page = prometheus_client.make_wsgi_app(_ProcessFiles())
+            self._registry: Any = _ProcessFiles()
         else:
-            registry = registry if registry is not None else prometheus_client.REGISTRY
-            _register(registry, source)
-            self._page = prometheus_client.make_wsgi_app(registry)
+            self._registry = registry if registry is not None else prometheus_client.REGISTRY
+            _register(self._registry, source)
+        self._page = prometheus_client.make_wsgi_app(self._registry)
 
     @property
     def writes_files(self) -> bool:
@@ -298,6 +298,15 @@ class Exposition:
         """Write for the other processes now, where there are several: this one is about to end."""
         if self._writer is not None:
             self._writer.write()
+
+    def serve(self, port: int, address: str) -> int:
+        """Serve the page on a port of its own, from a daemon thread. Returns the port, which is found for port 0.
+
+        Raises:
+            OSError: nothing can listen there.
+        """
+        server, _thread = prometheus_client.start_http_server(port, address, self._registry)
+        return int(server.server_port)
 
     def render(self, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
         """Status, headers and body of the page for a WSGI environment. Call it off the event loop: it may take long.
