@@ -345,6 +345,7 @@ def _snapshot(name: str, states: list[WatchedPool], now: float) -> PoolSnapshot:
         timeout_seconds=max(map(pool_timeout, current), default=0.0),
         attributes=states[-1].attributes,
         holders=tuple(_holder(checkout, now) for checkout in out),
+        server_allows=max((w.server_allows for w in states if w.server_allows is not None), default=None),
     )
 
 

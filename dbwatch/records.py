@@ -48,6 +48,8 @@ class WatchedPool:
         "peak_numbers",
         "peaks",
         "pool",
+        "server_allows",
+        "server_asked",
         "shared",
         "size",
         "timeout",
@@ -89,6 +91,9 @@ class WatchedPool:
         self.out_before = 0
         #: Configuration as ``dbwatch_pool_info`` shows it.
         self.attributes: dict[str, str] = {}
+        #: Connections that the server has for everybody, None as long as it was not asked or has not said.
+        self.server_allows: int | None = None
+        self.server_asked = False
         #: Number of the request that made the engine, while nobody else has used it; else 0. Kept by the fold.
         self.creator = 0
         self.peaks = [0] * PEAK_SLOTS
@@ -422,7 +427,8 @@ class PoolSnapshot:
     """A pool at one moment, all pool objects of the engine's name taken together.
 
     ``size``, ``limit`` and ``idle`` come from the engine's current pool; ``used`` also counts connections that are
-    still out of a pool the engine has since disposed of. ``limit`` and ``timeout_seconds`` may be infinite.
+    still out of a pool the engine has since disposed of. ``limit`` and ``timeout_seconds`` may be infinite;
+    ``server_allows`` is the number of connections that the server has for everybody, None if it was not asked.
     """
 
     name: str
@@ -439,3 +445,4 @@ class PoolSnapshot:
     timeout_seconds: float
     attributes: dict[str, str] = field(default_factory=dict)
     holders: tuple[Holder, ...] = ()
+    server_allows: int | None = None

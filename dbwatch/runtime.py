@@ -58,7 +58,7 @@ def configure(settings: Settings) -> None:
     if settings.on_finding is not None:
         FOUND.subscribe(settings.on_finding)
     FOUND.subscribe(FINDING_LOG.write)
-    hooks.install()
+    hooks.install(server_limits=settings.server_limits)
     if settings.opentelemetry:
         join_opentelemetry()
     if not _attached:

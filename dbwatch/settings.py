@@ -42,6 +42,7 @@ class Options(TypedDict, total=False):
     state_dir: str
     opentelemetry: bool
     readiness_path: str | None
+    server_limits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class Settings:
         state_dir: Directory in which the workers of one server show each other their state for the live page; empty:
             one of their own in the system's temporary directory.
         readiness_path: Where a readiness probe is answered: 200, or 503 if a pool is stuck; None answers none.
+        server_limits: Let each pool ask its server once, on its first connection, how many connections it allows
+            (PostgreSQL, MariaDB, MySQL).
         opentelemetry: Use the MeterProvider and the TracerProvider that the app has configured, if it has.
 
     The thresholds and ``app_root`` hold for the process: the middleware built last sets them.
@@ -90,6 +93,7 @@ class Settings:
     state_dir: str = ""
     opentelemetry: bool = True
     readiness_path: str | None = None
+    server_limits: bool = False
 
 
 class Thresholds:
@@ -265,6 +269,7 @@ _OPTIONS: dict[str, _Option] = {
     ),
     "state_dir": _Option(_state_dir, str.strip, "an absolute path, or an empty string for a directory of our own"),
     "opentelemetry": _Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, ...)"),
+    "server_limits": _Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, ...)"),
     "readiness_path": _Option(
         _optional_path,
         _optional_path_text,

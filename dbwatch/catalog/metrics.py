@@ -140,6 +140,25 @@ _METRICS = (
         otel="dbwatch.pool.timeout",
     ),
     Metric(
+        "dbwatch_server_max_connections",
+        "gauge",
+        "connections",
+        "Connections that the database server has for accounts without special rights, as it said when it was asked "
+        "(option server_limits).",
+        ("pool",),
+        aggregation="max",
+        otel="dbwatch.server.max",
+    ),
+    Metric(
+        "dbwatch_pool_server_share_ratio",
+        "gauge",
+        "ratio",
+        "Limit of the pool as a share of what the server has for everybody, over all workers: 1 is all of it "
+        "(option server_limits).",
+        ("pool",),
+        otel="dbwatch.pool.server_share",
+    ),
+    Metric(
         "dbwatch_pool_info",
         "gauge",
         "",

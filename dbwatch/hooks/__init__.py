@@ -6,7 +6,7 @@ listener, even an empty one, makes every connection about 14 µs dearer for the 
 
 from threading import Lock
 
-from dbwatch.hooks import connections, driver, engines, errors, pool, sessions, statements, wait
+from dbwatch.hooks import connections, driver, engines, errors, limits, pool, sessions, statements, wait
 from dbwatch.hooks.switch import SWITCH
 
 _lock = Lock()
@@ -15,8 +15,10 @@ _installed = False
 APPROXIMATE: list[str] = []
 
 
-def install() -> None:
-    """Attach to SQLAlchemy if that has not happened yet, and switch on."""
+def install(*, server_limits: bool = False) -> None:
+    """Attach to SQLAlchemy if that has not happened yet, and switch on. With ``server_limits``, each pool asks its
+    server once what it allows.
+    """
     global _installed
     with _lock:
         if not _installed:
@@ -31,4 +33,5 @@ def install() -> None:
                 APPROXIMATE.append(approximate)
             statements.install()
             engines.install()
+        limits.install(wanted=server_limits)
         SWITCH.on = True

@@ -32,8 +32,10 @@ _ATTRIBUTES: Final = {
     "method": "http.request.method",
     "route": "http.route",
 }
-#: Units of the semantic conventions where they are not the catalogue's word in braces.
+#: Units of the semantic conventions, by name or by the catalogue's unit, where they are not its word in braces.
 _UNITS: Final = {
+    "seconds": "s",
+    "ratio": "1",
     "db.client.connection.pending_requests": "{request}",
     "db.client.connection.timeouts": "{timeout}",
 }
@@ -88,7 +90,7 @@ class Metrics:
         )
 
     def _make(self, meter: Meter, metric: catalog.Metric) -> None:
-        unit = _UNITS.get(metric.otel) or ("s" if metric.unit == "seconds" else f"{{{metric.unit.removesuffix('s')}}}")
+        unit = _UNITS.get(metric.otel) or _UNITS.get(metric.unit) or f"{{{metric.unit.removesuffix('s')}}}"
         if metric.kind == "histogram":
             names = _PHASES.values() if "phase" in metric.labels else [metric.otel]
             for name in names:

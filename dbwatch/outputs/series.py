@@ -19,12 +19,15 @@ class Source:
 
 def pool_gauges(snapshots: Iterable[PoolSnapshot]) -> dict[str, Series]:
     """Every pool-level gauge by metric name and label values."""
-    gauges: dict[str, Series] = {name: {} for name in (*_POOL_GAUGES, "dbwatch_pool_connections", "dbwatch_pool_info")}
+    gauges: dict[str, Series] = {name: {} for name in (*_POOL_GAUGES, *_OTHER_GAUGES)}
     for pool in snapshots:
         for name, read in _POOL_GAUGES.items():
             gauges[name][(pool.name,)] = read(pool)
         gauges["dbwatch_pool_connections"][(pool.name, "used")] = pool.used
         gauges["dbwatch_pool_connections"][(pool.name, "idle")] = pool.idle
+        if pool.server_allows:
+            gauges["dbwatch_server_max_connections"][(pool.name,)] = pool.server_allows
+            gauges["dbwatch_pool_server_share_ratio"][(pool.name,)] = pool.limit / pool.server_allows
         gauges["dbwatch_pool_info"][(pool.name, *pool.attributes.values())] = 1
     return gauges
 
@@ -45,6 +48,12 @@ def route_connections(
     return held
 
 
+_OTHER_GAUGES = (
+    "dbwatch_pool_connections",
+    "dbwatch_pool_info",
+    "dbwatch_pool_server_share_ratio",
+    "dbwatch_server_max_connections",
+)
 _POOL_GAUGES: dict[str, Callable[[PoolSnapshot], float]] = {
     "dbwatch_pool_size": lambda pool: pool.size,
     "dbwatch_pool_limit": lambda pool: pool.limit,

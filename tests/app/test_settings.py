@@ -49,6 +49,7 @@ VALUES: list[tuple[str, Any, str | None]] = [
     ("state_dir", STATE_DIR, STATE_DIR),
     ("opentelemetry", False, "off"),
     ("readiness_path", "/readyz", "/readyz"),
+    ("server_limits", True, "1"),
 ]
 IN_ENVIRONMENT = [(name, value, text) for name, value, text in VALUES if text is not None]
 

@@ -33,6 +33,7 @@ _ELSEWHERE = (
     "prometheus.remove_dead_gauges",
     "statements.settled",
     "live.",
+    "limits.",
     "middleware.path_taken",
     "middleware.readiness",
     "opentelemetry.",

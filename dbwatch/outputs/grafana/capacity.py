@@ -10,7 +10,7 @@ from dbwatch.outputs.grafana.thresholds import RuleOptions
 
 def capacity(options: RuleOptions) -> list[Alert]:
     """Pools too small, too large, or more than the server allows."""
-    return [_overflow(options), _utilization(options), _fleet(options), _oversized(options)]
+    return [_overflow(options), _utilization(options), _fleet(options), _service(options), _oversized(options)]
 
 
 def itself(options: RuleOptions) -> list[Alert]:
@@ -44,11 +44,15 @@ def _utilization(options: RuleOptions) -> Alert:
     )
 
 
-def _fleet(options: RuleOptions) -> Alert:
+def _with_server(options: RuleOptions, series: str) -> str:
     pool = ", ".join(POOL_LABELS)
     # topk keeps one where two engines share a name, which would make the join ambiguous.
     info = f"topk by ({pool}) (1, {options.series('dbwatch_pool_info')})"
-    limits = f"sum by (server) ({options.series('dbwatch_pool_limit')} * on ({pool}) group_left (server) {info})"
+    return f"{options.series(series)} * on ({pool}) group_left (server) {info}"
+
+
+def _fleet(options: RuleOptions) -> Alert:
+    limits = f"sum by (server) ({_with_server(options, 'dbwatch_pool_limit')})"
     return Alert(
         "DBPoolFleetCanExceedDatabase",
         "warning",
@@ -57,6 +61,21 @@ def _fleet(options: RuleOptions) -> Alert:
         "All instances together may open more connections than the database allows.",
         "Server {{ $labels.server }}: the limits of all pools add up to {{ $value }}, more than it allows.",
         ("server",),
+        hold="10m",
+        dashboard=POOL_UID,
+    )
+
+
+def _service(options: RuleOptions) -> Alert:
+    labels = (*options.group_by, "job", "server")
+    return Alert(
+        "DBPoolServiceCanExceedDatabase",
+        "warning",
+        f"sum by ({', '.join(labels)}) ({_with_server(options, 'dbwatch_pool_server_share_ratio')}) > 1",
+        "All instances of a service together may open more connections than its database allows.",
+        "{{ $labels.job }} on server {{ $labels.server }}: the limits of its pools add up to "
+        "{{ $value | humanizePercentage }} of what the server allows.",
+        labels,
         hold="10m",
         dashboard=POOL_UID,
     )

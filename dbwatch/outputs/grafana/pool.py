@@ -314,7 +314,24 @@ def _configuration() -> Section:
                     "server allows, {{server}}",
                     Style(RED, dashed=True, fill=0),
                 ),
-                size=(24, 7),
+                Query(
+                    f"max by (server) ({selected('dbwatch_server_max_connections')} {with_server})",
+                    "server allows, as the app was told, {{server}}",
+                    Style(YELLOW, dashed=True, fill=0),
+                ),
+                size=(12, 7),
+            ),
+            time_series(
+                "Share of the server's connections, by service",
+                "Limits of all pools of a service as a share of what its server has for everybody; needs the option "
+                "server_limits. Good: below 1, with room for other services and for old and new instances side by "
+                "side in a deployment. If above, lower max_overflow or the number of workers.",
+                "percentunit",
+                Query(
+                    f"sum by (job, server) (({selected('dbwatch_pool_server_share_ratio')} < +Inf) {with_server})",
+                    "{{job}}, {{server}}",
+                ),
+                size=(12, 7),
             ),
         ),
     )

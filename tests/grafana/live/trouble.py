@@ -149,4 +149,4 @@ ENDPOINTS: tuple[Any, ...] = (
     *(healthy, unbounded, work, block, crowd, leak, give_back, forget, unreachable, cut, many_pools, server_settings),
 )
 app = Starlette(routes=[Route(f"/{endpoint.__name__}", endpoint) for endpoint in ENDPOINTS], lifespan=lifespan)
-app.add_middleware(dbwatch.DBWatchMiddleware)
+app.add_middleware(dbwatch.DBWatchMiddleware, server_limits=True)
