@@ -101,7 +101,10 @@ class Ledger:
         try:
             facts = self._facts
             while facts:
-                fold, fact = facts.popleft()
+                try:
+                    fold, fact = facts.popleft()
+                except IndexError:  # emptied by another thread that starts anew
+                    break
                 try:
                     fold(fact)
                 except Exception as error:  # noqa: BLE001  whatever it is, it must not reach the app

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from threading import RLock
 from time import perf_counter
 from types import CodeType
-from typing import Any
+from typing import Any, TypeVar
 from weakref import ref
 
 from sqlalchemy.engine import URL, Engine
@@ -21,6 +21,8 @@ from dbwatch.ledger import LEDGER, Ledger
 from dbwatch.records import NO_REQUEST, OTHER, Checkout, Holder, PoolSnapshot, WatchedPool
 from dbwatch.routes import route_of
 from dbwatch.sqltext import shortened
+
+T = TypeVar("T")
 
 #: Names of pools that get series of their own.
 POOL_LIMIT = 20
@@ -99,16 +101,10 @@ class Pools:
 
     def scan(self) -> None:
         """Find the engines and pools that were made before dbwatch was installed. Looks at every object once."""
-        pools = []
-        for found in gc.get_objects():
-            # type() first: isinstance() would ask lazy proxies of other libraries for their __class__.
-            kind = type(found)
-            if issubclass(kind, Engine):
-                if "pool" in found.__dict__:
-                    self.add_engine(found)
-            elif issubclass(kind, Pool):
-                pools.append(found)
-        for pool in pools:
+        for engine in _instances(Engine):
+            if "pool" in engine.__dict__:
+                self.add_engine(engine)
+        for pool in _instances(Pool):
             # A pool that never got further than its constructor has no dialect yet and is nobody's.
             if "_dialect" in pool.__dict__:
                 self.of(pool)
@@ -235,6 +231,20 @@ class Pools:
 
 
 POOLS = Pools(LEDGER)
+
+
+def _instances(kind: type[T]) -> list[T]:
+    """Every instance of a class and its subclasses that the garbage collector knows.
+
+    An object refers to its class. ``gc.get_objects()`` would refer to every object of the process for a moment, and a
+    tuple that another thread is just making from a generator must have one reference only: ``SystemError: bad argument
+    to internal function`` would meet the app there (CPython 3.11 to 3.13).
+    """
+    kinds = [kind]
+    for known in kinds:
+        kinds += [sub for sub in known.__subclasses__() if sub not in kinds]
+    # type() and not isinstance(), which would ask lazy proxies of other libraries for their __class__.
+    return [found for found in gc.get_referrers(*kinds) if issubclass(type(found), kind)]
 
 
 def url_name(url: URL) -> str:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -405,3 +406,25 @@ def test_a_forked_child_starts_at_zero_and_its_parent_goes_on(postgres: Embedded
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60, check=False
     )
     assert finished.returncode == 0, finished.stderr
+
+
+def test_the_scan_at_installation_disturbs_no_other_thread(url: str) -> None:
+    """A tuple that is being made from a generator must not be referred to by anybody else."""
+    engine = create_engine(url)
+    scanned = threading.Event()
+
+    def make_tuples() -> int:
+        made = 0
+        while not scanned.is_set():
+            made += len(tuple(number for number in range(500)))
+        return made
+
+    with ThreadPoolExecutor(4) as threads:
+        makers = [threads.submit(make_tuples) for _ in range(4)]
+        try:
+            for _ in range(10):
+                POOLS.scan()
+        finally:
+            scanned.set()
+        assert all(maker.result() for maker in makers)
+    assert engine in [known for known, _ in POOLS.engines()]

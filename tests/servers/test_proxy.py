@@ -115,7 +115,7 @@ def test_a_cut_lets_the_request_through_and_loses_one_answer(proxy: TCPProxy, ec
 def test_a_server_that_is_down_shows_as_a_reset() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    with TCPProxy(port) as proxy, connect(proxy) as client, pytest.raises(ConnectionResetError):
+    with TCPProxy(port) as proxy, pytest.raises(ConnectionResetError), connect(proxy) as client:
         client.recv(1024)
 
 

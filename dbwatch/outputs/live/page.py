@@ -97,6 +97,10 @@ class LivePage:
 
         try:
             await self._answer(path[len(self._path) :], scope, receive, noting_send)
+        except TimeoutError as error:  # an OSError since 3.11, but no sign of a client that is gone
+            note("live.page", error)
+            if not begun:
+                await _reply(send, 503, b"dbwatch has no state to show yet; if that lasts, its log says why.\n")
         except OSError:
             return  # the client is gone
         except Exception as error:  # noqa: BLE001  an error of ours is counted, and never one of the app's

@@ -71,6 +71,7 @@ class Sampler:
     def start_anew(self) -> None:
         """In a forked child: the lock and the viewers are the parent's."""
         self._lock = threading.Lock()
+        self._thread = None
         self._pid = 0
         self._waiting = []
 
@@ -100,7 +101,7 @@ class Sampler:
     def _run(self) -> None:
         self._directory = self._open()
         reporter = Reporter(self._source, self._pid, time.time())
-        while True:
+        while self._thread is threading.current_thread():
             now = time.time()
             time.sleep(1.0 - now % 1.0)
             self._tick(reporter)
