@@ -286,9 +286,13 @@ def repeated(request: Request, checkout: Checkout, statement: str, site: Site, t
 
 
 def shared(request: Request, checkout: Checkout, site: Site, how: str) -> None:
-    """One connection, and so one session, is used by several requests or tasks at once."""
+    """One connection, and so one session, is used by several requests or tasks at once. Whether a request took it is
+    a number of the finding: a test may lend its own connection to several.
+    """
     site = _with_session(checkout, site)
-    accuse(request, "shared_session", checkout.pool.name, site, f"{how}{_session_made(checkout)}")
+    detail = f"{how}{_session_made(checkout)}"
+    taken = float(checkout.request is not None)
+    accuse(request, "shared_session", checkout.pool.name, site, detail, taken_by_request=taken)
 
 
 def stale(checkout: Checkout, site: Site, error: str) -> None:

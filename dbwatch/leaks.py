@@ -43,6 +43,13 @@ def judge_late(checkout: Checkout) -> None:
         _defer(checkout)
 
 
+def pending() -> int:
+    """Verdicts that wait for their owner's end."""
+    LEDGER.fold()
+    _prune()
+    return len(_deferred)
+
+
 def settle(timeout: float = 1.0) -> bool:
     """Wait until no verdict is pending any more, at most ``timeout`` seconds; True if none is.
 
@@ -51,9 +58,7 @@ def settle(timeout: float = 1.0) -> bool:
     """
     deadline = time.monotonic() + timeout
     while True:
-        LEDGER.fold()
-        _prune()
-        if not _deferred:
+        if not pending():
             return True
         if time.monotonic() >= deadline:
             return False

@@ -29,6 +29,11 @@ PEAK_SLOTS: Final = 12
 _request_numbers = count(1)
 
 
+def reserve_request_number() -> int:
+    """A number that no request gets: requests begun before this call have smaller ones, those begun after it larger."""
+    return next(_request_numbers)
+
+
 class WatchedPool:
     """One ``sqlalchemy.pool.Pool`` object, what it is called, and what is out of it now.
 

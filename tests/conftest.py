@@ -21,6 +21,8 @@ from tests.servers.mariadb import MariaDB
 from tests.servers.program import MissingProgramError
 from tests.servers.prometheus import Prometheus
 
+pytest_plugins = ["pytester"]
+
 ON_CI = bool(os.environ.get("CI"))
 
 # No deadlines: they would measure the machine. On CI the examples are the same in every run.

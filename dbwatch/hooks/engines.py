@@ -103,6 +103,11 @@ def _compare(request: Request, engine: Engine, site: Site) -> None:
         judgement.engine_again(request, watched.name, site, known.count)
 
 
+def forget_creations() -> None:
+    """Compare with no engine made so far: between tests, each of which may make the app, and its engine, anew."""
+    _creations.clear()
+
+
 @guarded("engines.scan")
 def scan() -> None:
     """Find the engines that were made before the hooks were installed."""

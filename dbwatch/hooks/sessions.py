@@ -49,9 +49,11 @@ def made(session: Any) -> None:
 
 @guarded("sessions.after_begin")
 def on_after_begin(session: Any, _transaction: Any, connection: Any) -> None:
-    """A session began a transaction on a connection: from now on it is an ORM connection."""
+    """A session began a transaction on a connection: from now on it is an ORM connection, unless the session has joined
+    a transaction that somebody else began, within a savepoint. That one's rollback is its owner's wish.
+    """
     try:
-        checkout = connection.info.get(CHECKOUT_KEY)
+        checkout = None if connection.in_nested_transaction() else connection.info.get(CHECKOUT_KEY)
     except Exception:  # noqa: BLE001  an invalidated connection has no info
         return
     if checkout is not None:

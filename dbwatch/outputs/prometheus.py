@@ -326,6 +326,11 @@ class Exposition:
         return status, headers, body
 
 
+def private_registry() -> CollectorRegistry:
+    """A registry that nobody else sees: for watching without adding to the app's metrics."""
+    return CollectorRegistry()
+
+
 _collectors: "WeakKeyDictionary[CollectorRegistry, Collector]" = WeakKeyDictionary()
 _writers: list[MultiprocessWriter] = []
 
