@@ -12,29 +12,37 @@ from sqlalchemy.orm.exc import StaleDataError
 from dbwatch import DBWatchMiddleware
 from demo_app.api import async_shop, sync_shop
 from demo_app.database import Database
+from demo_app.scenarios import SCENARIOS
 from demo_app.settings import Settings
+
+#: Where the live page is.
+LIVE_PAGE = "/dbwatch"
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the app; without settings, from the environment. Raises SettingsError if that cannot be used."""
-    database = Database(settings or Settings.load())
+    settings = settings or Settings.load()
+    database = Database(settings)
+    scenario = SCENARIOS.get(settings.scenario)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         try:
-            await run_in_threadpool(database.prepare)
+            await run_in_threadpool(database.prepare, scenario.setup if scenario else None)
             yield
         finally:
             await database.close()
 
     app = FastAPI(title="dbwatch demo shop", lifespan=lifespan)
     app.state.database = database
-    app.add_middleware(DBWatchMiddleware)
+    app.add_middleware(DBWatchMiddleware, dashboard=LIVE_PAGE)
     for cause in (exc.TimeoutError, exc.DBAPIError, ConnectionError):
         app.add_exception_handler(cause, _unavailable)
     app.add_exception_handler(StaleDataError, _overtaken)
     app.include_router(sync_shop.router, tags=["sync"])
     app.include_router(async_shop.router, tags=["async"])
+    if scenario:
+        app.include_router(scenario.variant(settings.scenario_variant).router, tags=[scenario.name])
     app.add_api_route("/health", _health, include_in_schema=False)
     return app
 

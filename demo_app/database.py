@@ -1,6 +1,6 @@
 """The two engines of the app and the session of a request."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -37,13 +37,15 @@ class Database:
         dbwatch.watch(self.engine, name="sync")
         dbwatch.watch(self.async_engine, name="async")
 
-    def prepare(self) -> None:
-        """Create the tables and fill empty ones with the seed data."""
+    def prepare(self, setup: Callable[[Session], None] | None = None) -> None:
+        """Create the tables, fill empty ones with the seed data, and let ``setup`` add its own."""
         with self.sessions.begin() as session:
             connection = session.connection()
             _lock_schema(connection)
             Base.metadata.create_all(connection)
             seed(session)
+            if setup is not None:
+                setup(session)
 
     async def close(self) -> None:
         """Close the connections of both pools."""
@@ -51,17 +53,21 @@ class Database:
         await self.async_engine.dispose()
 
 
+def database_of(request: Request) -> Database:
+    """The database of the app that serves the request."""
+    database: Database = request.app.state.database
+    return database
+
+
 def get_db(request: Request) -> Iterator[Session]:
     """The session of a request: committed when the endpoint returns, rolled back when it raises, closed in any case."""
-    database: Database = request.app.state.database
-    with database.sessions.begin() as session:
+    with database_of(request).sessions.begin() as session:
         yield session
 
 
 async def get_async_db(request: Request) -> AsyncIterator[AsyncSession]:
     """The session of a request to an async endpoint; as ``get_db``."""
-    database: Database = request.app.state.database
-    async with database.async_sessions.begin() as session:
+    async with database_of(request).async_sessions.begin() as session:
         yield session
 
 

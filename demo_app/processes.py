@@ -8,7 +8,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -23,17 +24,23 @@ class DemoError(Exception):
 class Program:
     """A Python module that runs until the end of the ``with`` block.
 
-    It has a session of its own: Ctrl-C reaches the demo alone, which then stops its programs in their order.
+    It has a session of its own: Ctrl-C reaches the demo alone, which then stops its programs in their order. What it
+    prints goes to the terminal, or to the end of the file ``log``.
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, module: str, arguments: Sequence[str], environment: Mapping[str, str], *, log: Path | None = None
+    ) -> None:
         self.name = module
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with ExitStack() as opened:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=None if log is None else opened.enter_context(log.open("ab")),
+                stderr=None if log is None else subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     @property
     def exit_status(self) -> int | None:
@@ -74,6 +81,10 @@ class StopRequest:
         """Sleep a moment. Raises KeyboardInterrupt if the demo is to stop."""
         if not self._noted:
             time.sleep(0.1)
+        self.check()
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt if the demo is to stop."""
         if self._noted:
             raise KeyboardInterrupt
 

@@ -3,7 +3,7 @@
 import importlib.util
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -54,9 +54,11 @@ class PoolSettings(BaseSettings):
 
 
 class Settings(PoolSettings):
-    """Settings of the app: the pools and the database."""
+    """Settings of the app: the pools, the database, and a scenario with its variant if one is to be served too."""
 
     database_url: str = Field(validate_default=True, default="")
+    scenario: str = Field(default="", validation_alias=AliasChoices("scenario", "DEMO_SCENARIO"))
+    scenario_variant: str = Field(default="", validation_alias=AliasChoices("scenario_variant", "DEMO_VARIANT"))
 
     @field_validator("database_url")
     @classmethod

@@ -1,8 +1,11 @@
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import httpx
+import psutil
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import create_engine, text
@@ -72,9 +75,24 @@ def standing_shop(request: pytest.FixtureRequest, _standing_shop: str) -> Iterat
         yield shop
 
 
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """The demo's directory for temporary files: empty, and open to the account of the database server."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 def shop_app(database_url: str, **settings: object) -> FastAPI:
     return create_app(Settings.load(database_url=database_url, **settings))
 
 
 def client(url: str) -> httpx.Client:
     return httpx.Client(base_url=url, timeout=30.0, trust_env=False)
+
+
+def runs(program: psutil.Process) -> bool:
+    """Whether it lives; where the first process of a container is no init, orphans that have ended stay as zombies."""
+    with suppress(psutil.NoSuchProcess):
+        return program.is_running() and program.status() != psutil.STATUS_ZOMBIE
+    return False

@@ -4,9 +4,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -15,18 +12,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from demo_app.load.report import LoadReport
+from tests.demo.conftest import runs
 from tests.servers.program import ServerProcess
 from tests.servers.waiting import eventually
 
 COMMAND = [sys.executable, "-m", "demo_app"]
-
-
-@pytest.fixture
-def temporary() -> Iterator[Path]:
-    """The demo's directory for temporary files: empty, and open to the account of the database server."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 def start(temporary: Path, log: Path, *options: str) -> ServerProcess:
@@ -78,18 +68,11 @@ def test_the_demo_serves_under_load_until_it_is_stopped_and_leaves_nothing(
     assert demo.stop(how) == 0, demo.output
     assert demo.output.endswith("Stopped.\n")
     assert "Traceback" not in demo.output
-    eventually(lambda: not any(map(_runs, programs)))
+    eventually(lambda: not any(map(runs, programs)))
     assert not list(temporary.iterdir())
     saved = LoadReport.read(report)
     assert saved.requests > 0
     assert saved.unexpected == 0
-
-
-def _runs(program: psutil.Process) -> bool:
-    """Whether it lives; where the first process of a container is no init, orphans that have ended stay as zombies."""
-    with suppress(psutil.NoSuchProcess):
-        return program.is_running() and program.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def _shows_checkouts(metrics: str) -> bool:
@@ -158,7 +141,7 @@ def test_the_demo_stops_when_one_of_its_programs_dies(temporary: Path, tmp_path:
     eventually(lambda: not demo.running, timeout=60)
     assert demo.stop() == 2
     assert "ended by itself with status -9" in demo.output
-    eventually(lambda: not any(map(_runs, programs)))
+    eventually(lambda: not any(map(runs, programs)))
     assert not list(temporary.iterdir())
 
 

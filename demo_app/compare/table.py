@@ -1,0 +1,147 @@
+"""The comparison as tables in Markdown and as JSON."""
+
+import json
+from collections.abc import Callable, Sequence
+
+from demo_app.compare.measured import Measured, Row, milliseconds
+from demo_app.compare.reported import Said
+
+_HEAD = (
+    "| mistake | variant | load | requests/s | p50 | p95 | errors | dbwatch reported | claim, and what was measured |",
+    "|---|---|---|---:|---:|---:|---:|---|---|",
+)
+_SUMMARY_HEAD = ("| mistake | broken | fixed | dbwatch says |", "|---|---|---|---|")
+#: Findings shown in a cell; those with the most requests come first.
+_SHOWN = 3
+
+
+def full(rows: Sequence[Row]) -> str:
+    """Every variant on a line, with the claim of the articles beside the measured figure."""
+    return "\n".join([*_HEAD, *(_line(row, measured) for row in rows for measured in row.measured)])
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """One line for each mistake: the figure it is about, and the proof."""
+    return "\n".join([*_SUMMARY_HEAD, *(_summary(row) for row in rows if len(row.measured) > 1)])
+
+
+def as_json(rows: Sequence[Row], conditions: str) -> str:
+    """The figures, for programs. Times are seconds, shares from 0 to 1."""
+    return json.dumps(
+        {
+            "conditions": conditions,
+            "rows": [
+                {
+                    "scenario": row.scenario.name,
+                    "figure": row.scenario.figure,
+                    "shortcomings": row.shortcomings(),
+                    "variants": [_facts(row, measured) for measured in row.measured],
+                }
+                for row in rows
+            ],
+        },
+        indent=2,
+    )
+
+
+def _facts(row: Row, measured: Measured) -> dict[str, object]:
+    return {
+        "variant": measured.variant.name,
+        "label": measured.variant.label,
+        "requests_per_second": measured.good_per_second,
+        "p50": measured.p50,
+        "p95": measured.p95,
+        "errors": measured.errors,
+        "figure": measured.figure(row.scenario.figure),
+        "findings": [
+            {"finding": said.finding, "line": said.line, "count": said.count} for said in measured.reported.findings
+        ],
+        "arithmetic": measured.reported.arithmetic,
+    }
+
+
+def _line(row: Row, measured: Measured) -> str:
+    scenario = row.scenario
+    broken = measured is row.broken and len(row.measured) > 1
+    cells = (
+        f"**{scenario.mistake}** (`{scenario.name}`)" if measured is row.measured[0] else "",
+        f"{measured.variant.name}: {measured.variant.label}",
+        str(scenario.load),
+        f"{measured.good_per_second:.0f}",
+        milliseconds(measured.p50),
+        milliseconds(measured.p95),
+        f"{measured.errors:.1%}",
+        _reported(row, measured),
+        _claim(row) if broken else "",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _summary(row: Row) -> str:
+    said = row.proof()
+    says = f"`{said.finding}`" if said else f"remark on `{row.scenario.advice}`" if row.scenario.advice else "nothing"
+    figure = row.scenario.figure
+    cells = (row.scenario.mistake, row.broken.shown(figure), row.fixed.shown(figure), says)
+    return f"| {' | '.join(cells)} |"
+
+
+def _reported(row: Row, measured: Measured) -> str:
+    """The proof first, then what follows from it."""
+    findings = list(measured.reported.findings)
+    proof = row.proof() if measured is row.broken else None
+    if proof in findings:
+        findings.remove(proof)
+        findings.insert(0, proof)
+    parts = [_said(said) for said in findings[:_SHOWN]]
+    remark = measured.reported.remarks.get(row.scenario.advice)
+    if remark:
+        parts.append(f"{row.scenario.advice}: {remark}")
+    if row.scenario.apart:
+        parts.append(measured.reported.arithmetic)
+    return "<br>".join(parts) or "nothing"
+
+
+def _said(said: Said) -> str:
+    return f"`{said.finding}` {said.line.removeprefix('demo_app/scenarios/') or 'at no line'}"
+
+
+def _claim(row: Row) -> str:
+    measured = _CLAIMS.get(row.scenario.name, _compared)(row)
+    return f"{row.scenario.claim} Measured: {measured}" if row.scenario.claim else f"Measured: {measured}"
+
+
+def _compared(row: Row) -> str:
+    figure = row.scenario.figure
+    return f"{row.broken.shown(figure)} against {row.fixed.shown(figure)}."
+
+
+def _ratio(row: Row) -> str:
+    bad, good = row.broken, row.fixed
+    return (
+        f"p50 {milliseconds(bad.p50)} against {milliseconds(good.p50)}, {bad.p50 / max(good.p50, 1e-9):.1f} times; "
+        f"opening a connection took {milliseconds(bad.reported.connect_seconds)} on average."
+    )
+
+
+def _connect(row: Row) -> str:
+    return (
+        f"{milliseconds(row.broken.reported.connect_seconds)} on average, over loopback, without TLS and without a "
+        f"password; {row.broken.opened * 100:.0f} connections opened for 100 checkouts against "
+        f"{row.fixed.opened * 100:.0f}."
+    )
+
+
+def _sizes(row: Row) -> str:
+    each = [f"{one.variant.label}: p95 {milliseconds(one.p95)}" for one in row.measured]
+    reported = row.fixed.reported
+    return (
+        f"{', '.join(each)}. dbwatch at {row.fixed.variant.label}: {reported.mean_needed:.0f} on average (the start of "
+        f"the app included), {reported.p99_needed} in the 99th percentile."
+    )
+
+
+_CLAIMS: dict[str, Callable[[Row], str]] = {
+    "engine-per-request": _ratio,
+    "overflow-churn": _connect,
+    "pool-too-small": _sizes,
+}
