@@ -16,8 +16,9 @@ import pytest
 
 from demo_app.postgres import EmbeddedPostgres, PostgresError
 from tests.servers.asgi import UvicornProcess
-from tests.servers.databases import ASYNC, SYNC, AsyncDatabase, SyncDatabase, database_url
+from tests.servers.databases import ASYNC, SYNC, AsyncDatabase, SyncDatabase, database_at, database_url
 from tests.servers.mariadb import MariaDB
+from tests.servers.pgbouncer import PgBouncer
 from tests.servers.program import MissingProgramError
 from tests.servers.prometheus import Prometheus
 
@@ -68,6 +69,17 @@ def mariadb(nothing_is_left_running: None) -> Iterator[MariaDB]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: EmbeddedPostgres) -> Iterator[PgBouncer]:
+    """One PgBouncer in front of the one PostgreSQL."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(PgBouncer(postgres.port))
+        except MissingProgramError as error:
+            cannot_run(error)
+        yield server
+
+
 class StartPrometheus(Protocol):
     """Starts a Prometheus that lives until the end of the test, and waits until it has scraped every target."""
 
@@ -104,16 +116,16 @@ def uvicorn_process(tmp_path: Path) -> Iterator[Callable[..., UvicornProcess]]:
         yield start
 
 
-def _url(name: str, request: pytest.FixtureRequest, directory: Path) -> str:
-    """The URL of a database; only those that need PostgreSQL start it."""
-    server = request.getfixturevalue("postgres") if name.startswith("postgres") else None
-    return database_url(name, directory, server)
+def url_of(name: str, request: pytest.FixtureRequest, directory: Path) -> str:
+    """The URL of a database; the server that it needs is started, unless it is SQLite."""
+    kind = name.partition("-")[0]
+    return database_url(name, directory, None if kind == "sqlite" else request.getfixturevalue(kind))
 
 
 @pytest.fixture(params=SYNC)
 def sync_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SyncDatabase]:
     """Every database with a sync driver in turn."""
-    database = SyncDatabase(request.param, _url(request.param, request, tmp_path))
+    database = SyncDatabase(request.param, url_of(request.param, request, tmp_path))
     yield database
     database.dispose()
 
@@ -121,7 +133,7 @@ def sync_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sy
 @pytest.fixture(params=ASYNC)
 async def async_database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncDatabase]:
     """Every database with an async driver in turn."""
-    database = AsyncDatabase(request.param, _url(request.param, request, tmp_path))
+    database = AsyncDatabase(request.param, url_of(request.param, request, tmp_path))
     yield database
     await database.dispose()
 
@@ -129,12 +141,5 @@ async def async_database(request: pytest.FixtureRequest, tmp_path: Path) -> Asyn
 @pytest.fixture(params=[*SYNC, *ASYNC])
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SyncDatabase | AsyncDatabase]:
     """Every database and driver in turn, sync and async."""
-    url = _url(request.param, request, tmp_path)
-    if request.param in SYNC:
-        sync_database = SyncDatabase(request.param, url)
-        yield sync_database
-        sync_database.dispose()
-    else:
-        async_database = AsyncDatabase(request.param, url)
-        yield async_database
-        await async_database.dispose()
+    async with database_at(request.param, url_of(request.param, request, tmp_path)) as database:
+        yield database

@@ -1,14 +1,33 @@
 """Fresh engines on every combination of database and driver that the tests run on."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 from sqlalchemy import AsyncAdaptedQueuePool, Engine, QueuePool, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 SYNC = ("sqlite-pysqlite", "postgres-psycopg")
 ASYNC = ("sqlite-aiosqlite", "postgres-psycopg-async", "postgres-asyncpg")
+#: Those that fewer tests run on.
+MORE_SYNC = ("postgres-psycopg2", "mariadb-pymysql", "pgbouncer-psycopg")
+MORE_ASYNC = ("mariadb-aiomysql", "mariadb-asyncmy", "pgbouncer-asyncpg")
+
+#: What an engine needs besides its URL. Behind a PgBouncer in transaction mode, prepared statements must not outlive
+#: their transaction, nor share a name.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "pgbouncer-psycopg": {"connect_args": {"prepare_threshold": None}},
+    "pgbouncer-asyncpg": {
+        "connect_args": {
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: f"__dbwatch_{uuid4()}__",
+        }
+    },
+}
 
 
 class DatabaseServer(Protocol):
@@ -28,7 +47,7 @@ class SyncDatabase:
 
     def engine(self, **options: Any) -> Engine:
         """A new engine, disposed of at the end of the test."""
-        engine = create_engine(self.url, **{"poolclass": QueuePool, **options})
+        engine = create_engine(self.url, **{"poolclass": QueuePool, **_OPTIONS.get(self.name, {}), **options})
         self.engines.append(engine)
         return engine
 
@@ -51,7 +70,8 @@ class AsyncDatabase:
 
         One that was used on another loop must be disposed of there, for example in the lifespan of the app.
         """
-        engine = create_async_engine(self.url, **{"poolclass": AsyncAdaptedQueuePool, **options})
+        pool = {"poolclass": AsyncAdaptedQueuePool}
+        engine = create_async_engine(self.url, **{**pool, **_OPTIONS.get(self.name, {}), **options})
         self.engines.append(engine)
         return engine
 
@@ -61,10 +81,23 @@ class AsyncDatabase:
             await engine.dispose()
 
 
-def database_url(name: str, directory: Path, postgres: DatabaseServer | None) -> str:
-    """The URL of one of SYNC or ASYNC; SQLite's file lies in ``directory``."""
-    server, _, driver = name.partition("-")
-    if server == "sqlite":
+@asynccontextmanager
+async def database_at(name: str, url: str) -> AsyncIterator[SyncDatabase | AsyncDatabase]:
+    """One of the databases above at a URL; its engines are disposed of at the end."""
+    if name in (*SYNC, *MORE_SYNC):
+        sync_database = SyncDatabase(name, url)
+        yield sync_database
+        sync_database.dispose()
+    else:
+        async_database = AsyncDatabase(name, url)
+        yield async_database
+        await async_database.dispose()
+
+
+def database_url(name: str, directory: Path, server: DatabaseServer | None) -> str:
+    """The URL of one of the databases above; SQLite's file lies in ``directory``."""
+    kind, _, driver = name.partition("-")
+    if kind == "sqlite":
         return f"sqlite+{driver}:///{directory / 'test.db'}"
-    assert postgres is not None
-    return postgres.url(driver.replace("-", "_"))
+    assert server is not None
+    return server.url(driver.replace("-", "_"))

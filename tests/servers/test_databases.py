@@ -1,4 +1,5 @@
 import signal
+from typing import Any
 
 import pytest
 from sqlalchemy import AsyncAdaptedQueuePool, NullPool, QueuePool, create_engine, text
@@ -8,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from demo_app.postgres import EmbeddedPostgres
 from tests.servers.databases import AsyncDatabase, SyncDatabase
 from tests.servers.mariadb import MariaDB
+from tests.servers.pgbouncer import PgBouncer
 from tests.servers.proxy import TCPProxy
 
 
@@ -40,6 +42,25 @@ async def test_mariadb_answers_async_drivers(mariadb: MariaDB, driver: str) -> N
     async with engine.connect() as connection:
         assert await connection.scalar(text("SELECT 40 + 2")) == 42
     await engine.dispose()
+
+
+def test_behind_pgbouncer_idle_clients_hold_no_connection_of_the_server(
+    pgbouncer: PgBouncer, postgres: EmbeddedPostgres
+) -> None:
+    options: dict[str, Any] = {"connect_args": {"prepare_threshold": None, "application_name": "bounced"}}
+    engine = create_engine(pgbouncer.url("psycopg"), pool_size=8, **options)
+    clients = [engine.connect() for _ in range(8)]
+    for client in clients:
+        assert client.scalar(text("SELECT 40 + 2")) == 42
+        client.commit()
+    direct = create_engine(postgres.url())
+    with direct.connect() as connection:
+        query = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'bounced'")
+        assert connection.scalar(query) == 1
+    for client in clients:
+        client.close()
+    engine.dispose()
+    direct.dispose()
 
 
 def test_mariadb_keeps_its_port_and_data_over_a_crash(mariadb: MariaDB) -> None:
