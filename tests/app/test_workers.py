@@ -2,10 +2,12 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -17,25 +19,25 @@ from sqlalchemy import create_engine, text
 
 from demo_app.postgres import EmbeddedPostgres
 from tests.app.scrape import Scrape
-from tests.servers.asgi import UvicornProcess
+from tests.servers.asgi import GunicornProcess, ServerOfApp, UvicornProcess
 from tests.servers.waiting import eventually
 
-REQUESTS, SCRAPES = 300, 10
+REQUESTS = 300
 ROUTE = "/query/{number}"
 
 
 @dataclass
 class Workers:
-    """Two workers of one app, and what the database knows of them."""
+    """Workers of one app, and what the database knows of them."""
 
-    server: UvicornProcess
+    server: ServerOfApp
     directory: Path
     postgres: EmbeddedPostgres
     application: str
     client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        # A new connection for each request, so that both workers get some.
+        # A new connection for each request, so that every worker gets some.
         limits = httpx.Limits(max_keepalive_connections=0)
         self.client = httpx.Client(base_url=self.server.url, limits=limits, timeout=30.0, trust_env=False)
 
@@ -65,23 +67,30 @@ class Workers:
 
 
 @pytest.fixture
-def workers(
-    tmp_path: Path, postgres: EmbeddedPostgres, uvicorn_process: Callable[..., UvicornProcess]
-) -> Iterator[Workers]:
-    directory = tmp_path / "metrics"
-    directory.mkdir()
-    application = f"workers-{uuid4().hex[:8]}"
-    server = uvicorn_process(
-        "tests.app.worker_app:app",
-        workers=2,
-        env={
-            "DATABASE_URL": f"{postgres.url('psycopg_async')}?application_name={application}",
-            "PROMETHEUS_MULTIPROC_DIR": str(directory),
-        },
-    )
-    workers = Workers(server, directory, postgres, application)
-    yield workers
-    workers.client.close()
+def start(tmp_path: Path, postgres: EmbeddedPostgres) -> Iterator[Callable[..., Workers]]:
+    """Starts workers of the app behind a server: ``start(UvicornProcess, workers=2)``."""
+    with ExitStack() as stack:
+
+        def run(server: Callable[..., ServerOfApp], **options: Any) -> Workers:
+            directory = tmp_path / "metrics"
+            directory.mkdir()
+            application = f"workers-{uuid4().hex[:8]}"
+            env = {
+                "DATABASE_URL": f"{postgres.url('psycopg_async')}?application_name={application}",
+                "PROMETHEUS_MULTIPROC_DIR": str(directory),
+            }
+            process = server("tests.app.worker_app:app", tmp_path / "server.log", env=env, **options)
+            workers = Workers(stack.enter_context(process), directory, postgres, application)
+            stack.callback(workers.client.close)
+            return workers
+
+        yield run
+
+
+@pytest.fixture
+def workers(start: Callable[..., Workers]) -> Workers:
+    """Two workers of uvicorn."""
+    return start(UvicornProcess, workers=2)
 
 
 def counters(scrape: Scrape) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -101,34 +110,100 @@ async def client_of(workers: Workers) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_under_load_every_counter_only_grows_and_ends_at_what_was_sent(workers: Workers) -> None:
-    pids: list[int] = []
-    scrapes: list[Scrape] = []
-    async with client_of(workers) as client:
+class Load:
+    """Clients that send for as long as they are asked to, and scrapes meanwhile."""
 
-        async def send() -> None:
-            while len(pids) < REQUESTS or len(scrapes) < SCRAPES:
-                answer = await client.get("/query/7")
-                pids.append(answer.raise_for_status().json())
+    def __init__(self, workers: Workers) -> None:
+        self.workers = workers
+        #: The worker that answered, for each answer.
+        self.pids: list[int] = []
+        self.failed = 0
+        self.scrapes: list[Scrape] = []
 
-        async def scrape() -> None:
-            while len(scrapes) < SCRAPES:
-                scrapes.append(Scrape((await client.get("/metrics")).raise_for_status().text))
+    async def run(self, requests: int, scrapes: int, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Send this many requests more, and scrape this many times more; call ``meanwhile`` halfway."""
+        ends, last = len(self.pids) + requests, len(self.scrapes) + scrapes
+        halfway = len(self.scrapes) + scrapes // 2
+        async with client_of(self.workers) as client:
 
-        await asyncio.gather(scrape(), *(send() for _ in range(6)))
-    sent = len(pids)
-    assert len(set(pids)) == 2
+            async def send() -> None:
+                while len(self.pids) < ends or len(self.scrapes) < last:
+                    try:
+                        answer = await client.get("/query/7")
+                    except httpx.TransportError:  # of the worker that was killed
+                        self.failed += 1
+                    else:
+                        self.pids.append(answer.raise_for_status().json())
 
-    def all_counted() -> Scrape:
-        scrapes.append(workers.scrape())
-        assert scrapes[-1].sum("dbwatch_request_checkouts_total") == sent
-        return scrapes[-1]
+            async def scrape() -> None:
+                while len(self.scrapes) < last:
+                    if len(self.scrapes) == halfway:
+                        meanwhile()
+                    with suppress(httpx.TransportError):
+                        page = (await client.get("/metrics")).raise_for_status().text
+                        self.scrapes.append(Scrape(page))
 
-    end = eventually(all_counted, every=0.2)
-    for earlier, later in pairwise(map(counters, scrapes)):
-        fell = {key: (value, later.get(key)) for key, value in earlier.items() if later.get(key, -1.0) < value}
-        assert not fell
+            await asyncio.gather(scrape(), *(send() for _ in range(6)))
 
+    def settle(self, at_least: int, at_most: int) -> Scrape:
+        """Scrape until this many checkouts are counted."""
+
+        def all_counted() -> Scrape:
+            self.scrapes.append(self.workers.scrape())
+            assert at_least <= self.scrapes[-1].sum("dbwatch_request_checkouts_total") <= at_most
+            return self.scrapes[-1]
+
+        return eventually(all_counted, every=0.2)
+
+    def nothing_fell(self) -> None:
+        """Assert that no counter was ever lower than in the scrape before."""
+        for earlier, later in pairwise(map(counters, self.scrapes)):
+            fell = {key: (value, later.get(key)) for key, value in earlier.items() if later.get(key, -1.0) < value}
+            assert not fell
+
+
+@pytest.mark.parametrize(
+    ("server", "scrapes"),
+    [
+        pytest.param(UvicornProcess, 50, id="uvicorn"),
+        pytest.param(partial(GunicornProcess, preload=False), 10, id="gunicorn"),
+        pytest.param(partial(GunicornProcess, preload=True), 50, id="gunicorn with preload"),
+    ],
+)
+async def test_under_load_the_numbers_of_four_workers_are_those_of_all_also_when_one_is_killed(
+    server: Callable[..., ServerOfApp], scrapes: int, start: Callable[..., Workers]
+) -> None:
+    workers = start(server, workers=4)
+    load = Load(workers)
+    await load.run(REQUESTS, scrapes)
+    sent = len(load.pids)
+    assert len(set(load.pids)) == 4
+    assert load.failed == 0
+    _is_exact(load.settle(sent, sent), workers, sent)
+    load.nothing_fell()
+
+    victim = load.pids[-1]
+    await load.run(REQUESTS // 2, 10, meanwhile=lambda: os.kill(victim, signal.SIGKILL))
+    eventually(lambda: not psutil.pid_exists(victim))
+    workers.scrape()
+    assert not list(workers.directory.glob(f"gauge_live*_{victim}.db"))
+    # What the victim had not written when it was killed, at most a second's worth, nobody can know.
+    unknown = load.pids[sent:].count(victim)
+    end = load.settle(len(load.pids) - unknown, len(load.pids) + load.failed)
+    load.nothing_fell()
+    assert end.sum("dbwatch_internal_errors_total") == 0
+
+    def gauges_are_those_of_the_living() -> bool:
+        page = workers.scrape()
+        assert page.value("dbwatch_pool_size", pool="shop") == 3 * 4  # a successor has come
+        assert page.value("dbwatch_pool_connections", pool="shop", state="used") == 0
+        idle = page.value("dbwatch_pool_connections", pool="shop", state="idle")
+        return idle == workers.server_connections()
+
+    eventually(gauges_are_those_of_the_living, every=0.2)
+
+
+def _is_exact(end: Scrape, workers: Workers, sent: int) -> None:
     assert end.routes() == {("GET", ROUTE): sent}
     assert end.value("dbwatch_checkout_seconds_count", pool="shop", outcome="ok") == sent
     assert end.value("dbwatch_checkout_seconds_bucket", pool="shop", outcome="ok", le="+Inf") == sent
@@ -139,8 +214,8 @@ async def test_under_load_every_counter_only_grows_and_ends_at_what_was_sent(wor
     assert end.sum("dbwatch_internal_errors_total") == 0
 
     # Gauges: every worker has told its last.
-    assert end.value("dbwatch_pool_size", pool="shop") == 6
-    assert end.value("dbwatch_pool_limit", pool="shop") == 6
+    assert end.value("dbwatch_pool_size", pool="shop") == 3 * 4
+    assert end.value("dbwatch_pool_limit", pool="shop") == 3 * 4
     assert end.value("dbwatch_pool_timeout_seconds", pool="shop") == 30
     assert end.value("dbwatch_pool_connections", pool="shop", state="used") == 0
     open_now = end.value("dbwatch_pool_connections", pool="shop", state="idle")

@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -17,35 +17,15 @@ from tests.servers.waiting import eventually
 
 Loop = Literal["asyncio", "uvloop"]
 
-_ADDRESS = re.compile(r"Uvicorn running on (http://[\d.]+:\d+)")
+_ADDRESS = re.compile(r"(?:Uvicorn running on|Listening at:) (http://[\d.]+:\d+)")
 _STARTED = "Application startup complete."
 
 
-class UvicornProcess:
-    """``uvicorn APP`` as a child process on a free loopback port.
+class ServerOfApp:
+    """A server of an ASGI app as a child process on a loopback port, ready when every worker has started the app."""
 
-    ``app`` is an import string such as ``"tests.servers.apps:hello"``, ``env`` is added to the environment. Returns
-    when every worker has completed its startup; raises RuntimeError with the server's output if it ends before that.
-    """
-
-    def __init__(
-        self,
-        app: str,
-        log: Path,
-        *,
-        env: Mapping[str, str] | None = None,
-        workers: int = 1,
-        loop: Loop = "asyncio",
-        options: tuple[str, ...] = (),
-    ) -> None:
-        self.process = ServerProcess(
-            [
-                *(sys.executable, "-m", "uvicorn", app, "--host=127.0.0.1", "--port=0", "--no-access-log"),
-                *(f"--workers={workers}", f"--loop={loop}", *options),
-            ],
-            log=log,
-            env=env,
-        )
+    def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str] | None, workers: int) -> None:
+        self.process = ServerProcess(command, log=log, env=env)
         self.process.wait_until(lambda: self.process.output.count(_STARTED) >= workers and self._address())
         self.url = self._address()
 
@@ -72,6 +52,36 @@ class UvicornProcess:
     def _address(self) -> str:
         found = _ADDRESS.search(self.process.output)
         return found[1] if found else ""
+
+
+class UvicornProcess(ServerOfApp):
+    """``uvicorn APP`` as a child process on a free loopback port.
+
+    ``app`` is an import string such as ``"tests.servers.apps:hello"``, ``env`` is added to the environment. Returns
+    when every worker has completed its startup; raises RuntimeError with the server's output if it ends before that.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        log: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        workers: int = 1,
+        loop: Loop = "asyncio",
+        options: tuple[str, ...] = (),
+    ) -> None:
+        command = [sys.executable, "-m", "uvicorn", app, "--host=127.0.0.1", "--port=0", "--no-access-log"]
+        super().__init__([*command, f"--workers={workers}", f"--loop={loop}", *options], log, env, workers)
+
+
+class GunicornProcess(ServerOfApp):
+    """``gunicorn APP`` with uvicorn's workers, as UvicornProcess; with ``preload`` they fork once it is loaded."""
+
+    def __init__(self, app: str, log: Path, *, env: Mapping[str, str], workers: int, preload: bool) -> None:
+        command = [sys.executable, "-m", "gunicorn", app, "--bind=127.0.0.1:0", f"--workers={workers}"]
+        command += ["--worker-class=uvicorn_worker.UvicornWorker", *(["--preload"] if preload else [])]
+        super().__init__(command, log, env, workers)
 
 
 @contextmanager
