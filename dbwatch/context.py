@@ -8,6 +8,7 @@ else's.
 from asyncio import Task, current_task
 from asyncio.events import _get_running_loop  # exported by asyncio.events; get_running_loop() raises, which costs more
 from contextvars import ContextVar
+from threading import get_ident
 from typing import Any
 from weakref import ref
 
@@ -25,7 +26,10 @@ class ThreadToken:
     connection; the context of that call does.
     """
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "thread")
+
+    def __init__(self) -> None:
+        self.thread = get_ident()
 
 
 _THREAD_TOKEN: ContextVar[ThreadToken | None] = ContextVar("dbwatch_thread_token", default=None)

@@ -11,7 +11,7 @@ from types import CodeType
 
 from sqlalchemy.exc import InvalidRequestError
 
-from dbwatch.callsites import APP_CODE, LIMIT, describe
+from dbwatch.callsites import APP_CODE, LIMIT, Part, describe
 from dbwatch.findings import FOUND
 from dbwatch.ledger import LEDGER
 from dbwatch.pools import pool_limit
@@ -29,13 +29,19 @@ def accuse(request: Request, finding: str, pool: str, site: Site, detail: str, *
     request.notable = True
     if request.evidence is None:
         request.evidence = {}
-    site = site or endpoint_site(request) or ()
+    site = site or at_endpoint(request)
     key = (finding, site[:1])
     known = request.evidence.get(key)
     if known is None:
         request.evidence[key] = Evidence(pool, site, detail, numbers)
     else:
         known.count += 1
+
+
+def at_endpoint(request: Request) -> Site:
+    """Where the request's endpoint begins, for what no line of the app leads to; empty if it is not the app's own."""
+    site = endpoint_site(request) or ()
+    return site if site and APP_CODE.part_of(site[0][0].co_filename) in (Part.APP, Part.INSTALLED) else ()
 
 
 def slow_after(pool: WatchedPool) -> float:
@@ -145,7 +151,8 @@ def hold_ended(checkout: Checkout) -> None:
 def judge_idle(checkout: Checkout, held: float) -> None:
     """Report an idle hold, if it is one: enough idle time, half of the hold, and nothing streamed."""
     threshold = THRESHOLDS.idle_hold_seconds
-    idle = held - checkout.executing
+    idling = checkout.idling
+    idle = held - checkout.executing - (idling.excused if idling is not None else 0.0)
     if idle < threshold or idle < held / 2 or checkout.running or checkout.idle_reported:
         return
     if checkout.streaming or checkout.interrupted or not checkout.statements:
@@ -157,12 +164,14 @@ def judge_idle(checkout: Checkout, held: float) -> None:
     if request is not None and request.response_started_at is not None and checkout.taken_at is not None:
         after = max(0.0, end - max(request.response_started_at, checkout.taken_at))
     how = f", {after:.2f} s of it after the response had started" if after >= min(threshold, 0.1) else ""
+    seen = idling.site if idling is not None else ()
+    where = f", seen at {describe(seen)[0]}" if seen else ""
     FOUND.report(
         "idle_hold",
         checkout.pool.name,
         request,
-        checkout.site,
-        message=f"The connection was held for {held:.2f} s, {idle:.2f} s of it idle{how}; "
+        _with_last(checkout.site, seen),
+        message=f"The connection was held for {held:.2f} s, {idle:.2f} s of it idle{how}{where}; "
         f"{_count(checkout.statements, 'statement')} ran {checkout.executing:.2f} s.",
         numbers={
             "held_seconds": held,
@@ -353,9 +362,12 @@ def _refuses_concurrency(error: BaseException) -> bool:
 
 def _with_session(checkout: Checkout, site: Site) -> Site:
     """The lines of a finding about a session that nobody closed or too many use, the line that made it as the last."""
-    if not checkout.made_at or checkout.made_at[0] in site:
-        return site
-    return (*site[: LIMIT - 1], *checkout.made_at)
+    return _with_last(site, checkout.made_at)
+
+
+def _with_last(site: Site, other: Site) -> Site:
+    """Some lines with the first of others as the last, unless it is among them."""
+    return site if not other or other[0] in site else (*site[: LIMIT - 1], other[0])
 
 
 def _session_made(checkout: Checkout) -> str:

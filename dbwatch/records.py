@@ -138,6 +138,7 @@ class Checkout:
         "connection_id",
         "executing",
         "idle_reported",
+        "idling",
         "interrupted",
         "last_statement",
         "leaked",
@@ -214,6 +215,8 @@ class Checkout:
         self.blocked = 0.0
         self.last_statement = ""
         self.idle_reported = False
+        #: What was seen of a hold in which nothing ran, None if no look met it.
+        self.idling: Idling | None = None
         #: True once a statement was cancelled: what the driver does after that is not known.
         self.interrupted = False
         # What the transaction changed: statements that changed rows since it began, where the first of them stands,
@@ -253,6 +256,23 @@ class Checkout:
     def executing_seconds(self, now: float) -> float:
         """Seconds of the hold in which a statement, COMMIT or ROLLBACK ran, a running one up to ``now``."""
         return self.executing + (now - self.running_since if self.running else 0.0)
+
+
+class Idling:
+    """What was seen of a hold while nothing ran in it. Times in seconds."""
+
+    __slots__ = ("excused", "executed", "seen", "site", "statements")
+
+    def __init__(self) -> None:
+        #: Executing time and statements at the last look, by which the next one knows that nothing ran.
+        self.executed = -1.0
+        self.statements = 0
+        #: Idle by the holder's own doing, since the last statement.
+        self.seen = 0.0
+        #: Idle because the holder did not get its turn, in the whole hold.
+        self.excused = 0.0
+        #: The lines at which the holder was.
+        self.site: Site = ()
 
 
 class Request:

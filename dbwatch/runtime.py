@@ -12,6 +12,7 @@ from dbwatch.callsites import APP_CODE
 from dbwatch.context import REQUEST
 from dbwatch.findings import FOUND
 from dbwatch.hooks.pool import sweep
+from dbwatch.idling import WATCH
 from dbwatch.ledger import LEDGER
 from dbwatch.outputs import prometheus
 from dbwatch.outputs.live import sampler
@@ -63,6 +64,7 @@ def configure(settings: Settings) -> None:
         join_opentelemetry()
     if not _attached:
         _attached = True
+        LEDGER.at_first_checkout(WATCH.start)
         if settings.opentelemetry:  # an app may configure it after it has been built, or in each worker
             LEDGER.at_first_checkout(join_opentelemetry)
         if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks

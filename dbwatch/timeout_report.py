@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Final, Literal
 
 from dbwatch.callsites import describe
+from dbwatch.idling import whereabouts
 from dbwatch.pools import POOLS, pool_limit, pool_size, pool_timeout
 from dbwatch.records import NO_REQUEST, Checkout, Request, Site
 from dbwatch.routes import route_of
@@ -68,6 +69,8 @@ class HolderLine:
     #: What its request wants besides, empty if nothing is known of it.
     wants: str
     lines: tuple[str, ...]
+    #: The line of the app at which an idle holder is, if that can be told.
+    now_at: tuple[str, ...]
     last_statement: str
 
 
@@ -174,6 +177,7 @@ def _holder(checkout: Checkout, now: float) -> HolderLine:
         leaked=checkout.leaked,
         wants=_wants(checkout),
         lines=describe(checkout.site),
+        now_at=describe(whereabouts(checkout)[:1]) if not checkout.running and not checkout.leaked else (),
         last_statement=shortened(checkout.last_statement),
     )
 
@@ -196,6 +200,8 @@ def _line(holder: HolderLine) -> str:
         doing = "idle"
     who = holder.route if holder.method == NO_REQUEST else f"{holder.method} {holder.route}"
     where = f" at {holder.lines[0]}" if holder.lines else ""
+    if holder.now_at and holder.now_at != holder.lines[:1]:
+        where += f", now at {holder.now_at[0]}"
     statement = f", last statement: {holder.last_statement}" if holder.last_statement else ""
     return (
         f"{who}: {holder.age_seconds:.2f} s, {doing} (executing {holder.executing_seconds:.2f} s in all)"

@@ -99,9 +99,10 @@ _KINDS = (
         "idle_hold",
         "A connection was held without running SQL",
         "In one hold no statement, COMMIT or ROLLBACK ran for at least the threshold, and for at least half of the "
-        "hold; no rows were being streamed, and the driver's own connection was not handed out.",
+        "hold, time not counted in which the holder waited for nothing but its turn; no rows were being streamed, and "
+        "the driver's own connection was not handed out.",
         "The connection was kept out of the pool while the request did something else: an HTTP call, a sleep, turning "
-        "many rows into objects, sending the response, a background task; or while an overloaded machine did.",
+        "many rows into objects, sending the response, a background task.",
         "Commit or close the session before the slow part and take a connection again after it; with FastAPI, "
         '`Depends(get_db, scope="function")` gives it back before the response is sent.',
     ),

@@ -29,7 +29,6 @@ from dbwatch.leaks import judge_late
 from dbwatch.ledger import LEDGER
 from dbwatch.pools import POOL_ATTRIBUTE, POOLS
 from dbwatch.records import Checkout, Request, WatchedPool
-from dbwatch.routes import endpoint_site
 from dbwatch.settings import THRESHOLDS
 
 #: Key in a connection record's ``info``: the checkout that is out.
@@ -176,7 +175,7 @@ def on_checkout(connection: Any, record: Any, proxy: Any) -> None:
     checkout.site = call_site(sys._getframe(1))
     if request is not None:
         if not checkout.site:
-            checkout.site = endpoint_site(request) or ()
+            checkout.site = judgement.at_endpoint(request)
         checkout.owner = owner_now()
         if request.open and not pool.shared:
             _nested(checkout, request)

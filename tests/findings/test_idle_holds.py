@@ -1,0 +1,122 @@
+"""What is said of a hold in which no SQL runs: where the holder was meanwhile, and whether it could have gone on."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+import dbwatch
+from tests.findings.conftest import StageApp
+from tests.findings.guilty import place
+from tests.findings.stage import Stage
+from tests.servers.waiting import eventually
+
+IDLE = 0.6
+
+
+def carrier() -> None:
+    time.sleep(IDLE)
+
+
+async def carrier_async() -> None:
+    await asyncio.sleep(IDLE)
+
+
+def in_a_thread(stage: Stage) -> None:
+    engine = stage.engine()
+
+    @stage.app.get("/orders")
+    def track() -> None:
+        with Session(engine) as session:
+            session.execute(text("SELECT 1"))
+            carrier()
+
+
+def on_the_loop(stage: Stage) -> None:
+    engine = stage.async_engine()
+
+    @stage.app.get("/orders")
+    async def track() -> None:
+        async with AsyncSession(engine) as session:
+            await session.execute(text("SELECT 1"))
+            await carrier_async()
+
+
+def blocking_the_loop(stage: Stage) -> None:
+    engine = stage.async_engine()
+
+    @stage.app.get("/orders")
+    async def track() -> None:
+        async with AsyncSession(engine) as session:
+            await session.execute(text("SELECT 1"))
+            carrier()
+
+
+def not_given_its_turn(stage: Stage) -> None:
+    """The request could go on at once, but somebody else keeps the event loop."""
+    engine = stage.async_engine()
+
+    @stage.app.get("/orders")
+    async def track() -> None:
+        async with AsyncSession(engine) as session:
+            await session.execute(text("SELECT 1"))
+            asyncio.get_running_loop().call_soon(time.sleep, IDLE)
+            await asyncio.sleep(0)
+
+
+ASYNC = ("sqlite-aiosqlite", "postgres-asyncpg")
+
+
+@pytest.mark.parametrize(
+    ("build", "waits", "database"),
+    [
+        (in_a_thread, carrier, "sqlite-pysqlite"),
+        (in_a_thread, carrier, "postgres-psycopg"),
+        *((on_the_loop, carrier_async, database) for database in ASYNC),
+        *((blocking_the_loop, carrier, database) for database in ASYNC),
+    ],
+)
+def test_the_line_at_which_the_holder_was_is_named(
+    build: Callable[[Stage], None], waits: Callable[[], object], database: str, stage: StageApp
+) -> None:
+    with stage(database, build, idle_hold_seconds=0.3) as visitor:
+        assert visitor.get("/orders").is_success
+        (found,) = visitor.findings()
+    assert found.finding == "idle_hold"
+    lines, first = inspect.getsourcelines(waits)
+    assert place(found.lines[-1]) == f"tests/findings/test_idle_holds.py:{first + len(lines) - 1}"
+    assert f", seen at {found.lines[-1]};" in found.message
+
+
+@pytest.mark.parametrize("database", ASYNC)
+def test_a_holder_that_is_not_given_its_turn_is_not_accused(database: str, stage: StageApp) -> None:
+    with stage(database, not_given_its_turn, idle_hold_seconds=0.3) as visitor:
+        assert visitor.get("/orders").is_success
+        assert visitor.findings() == ()
+
+
+def a_pool_of_one(stage: Stage) -> None:
+    engine = stage.async_engine(pool_size=1, max_overflow=0, pool_timeout=0.3)
+
+    @stage.app.get("/orders")
+    async def track() -> None:
+        async with AsyncSession(engine) as session:
+            await session.execute(text("SELECT 1"))
+            await asyncio.sleep(3 * IDLE)
+
+
+def test_the_report_of_a_timeout_names_the_line_at_which_a_holder_is(stage: StageApp) -> None:
+    with stage("sqlite-aiosqlite", a_pool_of_one, idle_hold_seconds=60.0) as visitor:
+        holder = visitor.begin("/orders")
+        eventually(lambda: dbwatch.snapshot()[0].used == 1, every=0.01)
+        assert visitor.get("/orders").status_code == 500
+        assert holder.result().is_success
+        (report,) = (found for found in visitor.findings() if found.finding == "checkout_timeout")
+    source, first = inspect.getsourcelines(a_pool_of_one)
+    line = first + len(source) - 1
+    assert f", now at tests/findings/test_idle_holds.py:{line} a_pool_of_one.<locals>.track" in report.message
