@@ -5,8 +5,8 @@ One line watches every SQLAlchemy engine of a FastAPI or Starlette app: ``app.ad
 
 from dbwatch.middleware import DBWatchMiddleware
 from dbwatch.readiness import PoolReadiness, Readiness, readiness
-from dbwatch.records import Finding, Holder, PoolSnapshot, RequestTotals
-from dbwatch.runtime import current_request, findings, flush, install, serve_metrics, settle, snapshot, watch
+from dbwatch.records import Finding, Holder, PoolAdvice, PoolSnapshot, Remark, RequestTotals
+from dbwatch.runtime import advice, current_request, findings, flush, install, serve_metrics, settle, snapshot, watch
 from dbwatch.settings import ConfigurationError
 from dbwatch.version import __version__
 
@@ -15,11 +15,14 @@ __all__ = [
     "DBWatchMiddleware",
     "Finding",
     "Holder",
+    "PoolAdvice",
     "PoolReadiness",
     "PoolSnapshot",
     "Readiness",
+    "Remark",
     "RequestTotals",
     "__version__",
+    "advice",
     "current_request",
     "findings",
     "flush",

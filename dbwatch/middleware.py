@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from sqlalchemy.exc import InvalidRequestError
 
-from dbwatch import runtime, settings
+from dbwatch import advising, runtime, settings
 from dbwatch.context import REQUEST
 from dbwatch.guard import guarded
 from dbwatch.judgement import refused_concurrency, request_ended
@@ -70,6 +70,7 @@ class DBWatchMiddleware:
             self._exposition = runtime.exposition(self.settings.registry)
             self._live = runtime.live_page(self.settings)
             runtime.configure(self.settings)
+            advising.serves_requests()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection. Everything but HTTP and websockets passes untouched."""
@@ -126,8 +127,10 @@ class DBWatchMiddleware:
         opentelemetry = self.settings.opentelemetry
 
         async def noting_send(message: Message) -> None:
-            if message["type"] == "lifespan.startup.complete" and opentelemetry:
-                runtime.join_opentelemetry()  # so that the very first request finds its span
+            if message["type"] == "lifespan.startup.complete":
+                advising.note_threads()
+                if opentelemetry:
+                    runtime.join_opentelemetry()  # so that the very first request finds its span
             if message["type"].startswith("lifespan.shutdown."):
                 exposition.flush()
                 if live is not None:

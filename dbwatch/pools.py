@@ -356,6 +356,9 @@ def _snapshot(name: str, states: list[WatchedPool], now: float) -> PoolSnapshot:
         attributes=states[-1].attributes,
         holders=tuple(_holder(checkout, now) for checkout in out),
         server_allows=max((w.server_allows for w in states if w.server_allows is not None), default=None),
+        server_idle_seconds=max(
+            (w.server_idle_seconds for w in states if w.server_idle_seconds is not None), default=None
+        ),
     )
 
 

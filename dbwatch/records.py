@@ -55,6 +55,7 @@ class WatchedPool:
         "pool",
         "server_allows",
         "server_asked",
+        "server_idle_seconds",
         "shared",
         "size",
         "timeout",
@@ -98,6 +99,8 @@ class WatchedPool:
         self.attributes: dict[str, str] = {}
         #: Connections that the server has for everybody, None as long as it was not asked or has not said.
         self.server_allows: int | None = None
+        #: Seconds after which the server closes an idle connection, 0 for never; None as above.
+        self.server_idle_seconds: int | None = None
         self.server_asked = False
         #: Number of the request that made the engine, while nobody else has used it; else 0. Kept by the fold.
         self.creator = 0
@@ -453,7 +456,8 @@ class PoolSnapshot:
 
     ``size``, ``limit`` and ``idle`` come from the engine's current pool; ``used`` also counts connections that are
     still out of a pool the engine has since disposed of. ``limit`` and ``timeout_seconds`` may be infinite;
-    ``server_allows`` is the number of connections that the server has for everybody, None if it was not asked.
+    ``server_allows`` is the number of connections that the server has for everybody, ``server_idle_seconds`` the time
+    after which it closes an idle one, 0 for never; both None if it was not asked.
     """
 
     name: str
@@ -471,3 +475,44 @@ class PoolSnapshot:
     attributes: dict[str, str] = field(default_factory=dict)
     holders: tuple[Holder, ...] = ()
     server_allows: int | None = None
+    server_idle_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What to know about one setting of an engine.
+
+    Attributes:
+        name: its name, by which it is silenced.
+        setting: the parameter of ``create_engine`` it is about.
+        level: ``warning`` if the setting will hurt later, ``ok`` if it is good to know.
+        text: what the setting will do under load or at a restart, with its numbers.
+    """
+
+    name: str
+    setting: str
+    level: Literal["ok", "warning"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolAdvice:
+    """What to change about a pool, from what this process has observed.
+
+    Attributes:
+        pool: name of the pool.
+        action: ``raise``, ``lower``, ``keep``, or ``wait`` as long as there is not enough to go by.
+        text: the advice on its size, in a sentence.
+        arithmetic: the numbers it comes from.
+        size: the advised ``pool_size``, None without advice.
+        limit: the advised ``pool_size + max_overflow``, None without advice.
+        remarks: on the engine's other settings, those that will hurt first.
+    """
+
+    pool: str
+    action: Literal["keep", "raise", "lower", "wait"]
+    text: str
+    arithmetic: str
+    size: int | None
+    limit: int | None
+    remarks: tuple[Remark, ...]

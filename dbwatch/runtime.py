@@ -1,12 +1,13 @@
 """The process: what is installed once, and the functions that programs and tests call."""
 
 import os
+import time
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Engine
 
-from dbwatch import guard, hooks, judgement, leaks
+from dbwatch import advising, guard, hooks, judgement, leaks
 from dbwatch.accumulators import Accumulators
 from dbwatch.callsites import APP_CODE
 from dbwatch.context import REQUEST
@@ -18,10 +19,11 @@ from dbwatch.outputs import prometheus
 from dbwatch.outputs.live import sampler
 from dbwatch.outputs.live.page import LivePage
 from dbwatch.outputs.live.report import Source as LiveSource
+from dbwatch.outputs.live.state import merge
 from dbwatch.outputs.logs import FINDING_LOG
 from dbwatch.outputs.series import Series, Source, pool_gauges, route_connections
 from dbwatch.pools import POOLS
-from dbwatch.records import NO_REQUEST, Finding, PoolSnapshot, Request, RequestTotals, Waiter
+from dbwatch.records import NO_REQUEST, Finding, PoolAdvice, PoolSnapshot, Remark, Request, RequestTotals, Waiter
 from dbwatch.routes import route_of
 from dbwatch.settings import THRESHOLDS, Settings, build
 from dbwatch.telemetry import TELEMETRY
@@ -65,6 +67,7 @@ def configure(settings: Settings) -> None:
     if not _attached:
         _attached = True
         LEDGER.at_first_checkout(WATCH.start)
+        advising.advise_at_first_checkout()
         if settings.opentelemetry:  # an app may configure it after it has been built, or in each worker
             LEDGER.at_first_checkout(join_opentelemetry)
         if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
@@ -221,8 +224,7 @@ def live_page(settings: Settings) -> LivePage | None:
     """
     if settings.dashboard is None:
         return None
-    source = LiveSource(snapshot, _waiters, lambda: LEDGER.accumulators, FOUND.recent, FOUND.returned)
-    page = LivePage(settings.dashboard, settings.dashboard_auth, settings.state_dir, source)
+    page = LivePage(settings.dashboard, settings.dashboard_auth, settings.state_dir, _LIVE_SOURCE)
     LEDGER.at_first_checkout(page.start)
     return page
 
@@ -241,6 +243,33 @@ def _waiters() -> dict[str, tuple[Waiter, ...]]:
             )
             waiters[watched.name] = (*waiters.get(watched.name, ()), waiter)
     return waiters
+
+
+_LIVE_SOURCE = LiveSource(
+    snapshot, _waiters, lambda: LEDGER.accumulators, FOUND.recent, FOUND.returned, advising.surroundings
+)
+
+
+def advice() -> tuple[PoolAdvice, ...]:
+    """What to change about each pool of this process: its size, by the load so far, and its risky settings.
+
+    The size comes from samples of used + waiters, one a second over ten minutes. The live page takes them from the
+    start; without one, the first call of this function begins to, and the action is ``wait`` for two minutes.
+    """
+    install()
+    state = merge([sampler.sampler_of_this_process(_LIVE_SOURCE).report()], time.time())
+    return tuple(
+        PoolAdvice(
+            pool=pool["name"],
+            action=pool["advice"]["action"],
+            text=pool["advice"]["text"],
+            arithmetic=pool["advice"]["arithmetic"],
+            size=pool["advice"]["size"],
+            limit=pool["advice"]["limit"],
+            remarks=tuple(Remark(**remark) for remark in pool["remarks"]),
+        )
+        for pool in state["pools"]
+    )
 
 
 def _start_anew() -> None:

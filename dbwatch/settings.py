@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from dbwatch.records import Finding
 
 METRICS_PATH = "/metrics"
+#: The names of the remarks on a configuration.
+ADVICE = (
+    "no_pre_ping",
+    "more_than_server_allows",
+    "share_of_server",
+    "long_timeout",
+    "more_threads_than_connections",
+    "null_pool",
+    "unlimited_overflow",
+    "more_overflow_than_size",
+    "no_recycle",
+    "recycle_above_idle_timeout",
+)
 HEALTH_PATHS = ("/health", "/healthz", "/livez", "/readyz", "/ready")
 
 
@@ -43,6 +56,7 @@ class Options(TypedDict, total=False):
     opentelemetry: bool
     readiness_path: str | None
     server_limits: bool
+    ignore_advice: Iterable[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,7 @@ class Settings:
         readiness_path: Where a readiness probe is answered: 200, or 503 if a pool is stuck; None answers none.
         server_limits: Let each pool ask its server once, on its first connection, how many connections it allows
             (PostgreSQL, MariaDB, MySQL).
+        ignore_advice: Names of remarks on the configuration that are neither logged nor shown.
         opentelemetry: Use the MeterProvider and the TracerProvider that the app has configured, if it has.
 
     The thresholds and ``app_root`` hold for the process: the middleware built last sets them.
@@ -94,12 +109,13 @@ class Settings:
     opentelemetry: bool = True
     readiness_path: str | None = None
     server_limits: bool = False
+    ignore_advice: tuple[str, ...] = ()
 
 
 class Thresholds:
-    """The thresholds in force in this process."""
+    """The thresholds in force in this process, and what is not to be said."""
 
-    __slots__ = ("idle_hold_seconds", "repeated_statements", "slow_checkout_seconds")
+    __slots__ = ("idle_hold_seconds", "ignore_advice", "repeated_statements", "slow_checkout_seconds")
 
     def __init__(self) -> None:
         self.take(Settings())
@@ -107,6 +123,7 @@ class Thresholds:
     def take(self, settings: Settings) -> None:
         """Use those of some settings from now on."""
         self.idle_hold_seconds = settings.idle_hold_seconds
+        self.ignore_advice = settings.ignore_advice
         self.repeated_statements = settings.repeated_statements
         self.slow_checkout_seconds = settings.slow_checkout_seconds
 
@@ -197,8 +214,17 @@ def _paths(value: Any) -> tuple[str, ...]:
     return tuple(_path(path) for path in value)
 
 
-def _paths_text(text: str) -> tuple[str, ...]:
+def _list_text(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _advice(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(value)
+    names = tuple(value)
+    if all(name in ADVICE for name in names):
+        return names
+    raise ValueError(value)
 
 
 def _directory(value: Any) -> str:
@@ -244,7 +270,7 @@ _OPTIONS: dict[str, _Option] = {
         "a path that begins with '/', or None for no metrics page (in the environment: none)",
     ),
     "exclude": _Option(
-        _paths, _paths_text, "a list of paths that begin with '/' and may end in '/*' (in the environment: by commas)"
+        _paths, _list_text, "a list of paths that begin with '/' and may end in '/*' (in the environment: by commas)"
     ),
     "app_root": _Option(_directory, str.strip, "an existing directory, or an empty string for all code not installed"),
     "idle_hold_seconds": _Option(_seconds, float, "a number of seconds above 0"),
@@ -270,6 +296,9 @@ _OPTIONS: dict[str, _Option] = {
     "state_dir": _Option(_state_dir, str.strip, "an absolute path, or an empty string for a directory of our own"),
     "opentelemetry": _Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, ...)"),
     "server_limits": _Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, ...)"),
+    "ignore_advice": _Option(
+        _advice, _list_text, f"a list of names out of {', '.join(ADVICE)} (in the environment: by commas)"
+    ),
     "readiness_path": _Option(
         _optional_path,
         _optional_path_text,

@@ -1,4 +1,6 @@
-"""What the database server allows, read once for each pool on the first connection that it opens. Only if asked for.
+"""What the database server allows: how many connections, and how long they may be idle.
+
+Read once for each pool on the first connection that it opens. Only if asked for.
 
 The server is asked by way of the driver, so that it is no statement of the app.
 """
@@ -11,14 +13,16 @@ from sqlalchemy.pool import Pool
 from dbwatch.guard import guarded
 from dbwatch.hooks.connections import pool_of
 
-#: By dialect: connections that the server has for accounts without special rights.
+#: By dialect: connections that the server has for accounts without special rights, and the seconds after which it
+#: closes an idle one, 0 for never.
 _ALLOWED = {
     "postgresql": (
         "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
-        " - coalesce(current_setting('reserved_connections', true), '0')::int"  # since PostgreSQL 16
+        " - coalesce(current_setting('reserved_connections', true), '0')::int,"  # since PostgreSQL 16
+        " extract(epoch FROM coalesce(current_setting('idle_session_timeout', true), '0')::interval)::int"  # since 14
     ),
-    "mysql": "SELECT @@max_connections",
-    "mariadb": "SELECT @@max_connections",
+    "mysql": "SELECT @@max_connections, @@wait_timeout",
+    "mariadb": "SELECT @@max_connections, @@wait_timeout",
 }
 
 _installed = False
@@ -38,7 +42,8 @@ def on_connect(connection: Any, record: Any) -> None:
     cursor = connection.cursor()
     try:
         cursor.execute(statement)
-        watched.server_allows = int(cursor.fetchone()[0])
+        allows, idle_seconds = cursor.fetchone()
+        watched.server_allows, watched.server_idle_seconds = int(allows), int(idle_seconds)
     finally:
         cursor.close()
         connection.rollback()  # the app finds no transaction begun

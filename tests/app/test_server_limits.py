@@ -81,7 +81,7 @@ def test_a_pool_on_mariadb_exports_its_share_of_the_server(asking: None, mariadb
 def test_the_server_is_asked_once_for_a_pool_and_the_connection_is_left_without_a_transaction(
     asking: None, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(limits._ALLOWED, "postgresql", "SELECT pg_backend_pid()")
+    monkeypatch.setitem(limits._ALLOWED, "postgresql", "SELECT pg_backend_pid(), 0")
     engine = create_engine(postgres.url("psycopg"), pool_size=2)
     dbwatch.watch(engine, name="asked")
     found: list[tuple[int, str]] = []

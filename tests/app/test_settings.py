@@ -50,6 +50,7 @@ VALUES: list[tuple[str, Any, str | None]] = [
     ("opentelemetry", False, "off"),
     ("readiness_path", "/readyz", "/readyz"),
     ("server_limits", True, "1"),
+    ("ignore_advice", ("no_pre_ping", "long_timeout"), "no_pre_ping, long_timeout"),
 ]
 IN_ENVIRONMENT = [(name, value, text) for name, value, text in VALUES if text is not None]
 
@@ -122,6 +123,9 @@ def test_a_list_is_as_good_as_any_iterable() -> None:
         ("on_finding", "print", "a function"),
         ("server_timing", "on", "True or False"),
         ("slow_request_seconds", 0, "above 0"),
+        ("ignore_advice", "no_pre_ping", "a list of names out of no_pre_ping, "),
+        ("ignore_advice", ["pre_ping"], "a list of names out of no_pre_ping, "),
+        ("ignore_advice", 5, "a list of names out of no_pre_ping, "),
     ],
 )
 def test_a_wrong_value_is_refused_with_option_value_and_what_is_allowed(name: str, value: Any, allowed: str) -> None:

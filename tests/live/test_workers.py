@@ -25,6 +25,8 @@ def state_of(pid: int, at: float | None = None) -> WorkerState:
         "started_at": 0.0,
         "at": time.time() if at is None else at,
         "window_seconds": 1.0,
+        "threads": 40,
+        "processes": 1,
         "pools": [],
         "routes": [],
         "findings": [],

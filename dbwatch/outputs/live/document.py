@@ -78,8 +78,9 @@ class Totals(TypedDict):
 class Remark(TypedDict):
     """What to know about one setting of an engine."""
 
+    name: str
     setting: str
-    level: Level
+    level: Literal["ok", "warning"]
     text: str
 
 
@@ -113,6 +114,8 @@ class WorkerPool(TypedDict):
     slots: Slots
     samples: Samples
     attributes: dict[str, str]
+    server_allows: int | None
+    server_idle_seconds: int | None
     holders: list[HolderRow]
     waiting: list[WaiterRow]
 
@@ -160,6 +163,8 @@ class WorkerState(TypedDict):
     started_at: float
     at: float
     window_seconds: float
+    threads: int
+    processes: int
     pools: list[WorkerPool]
     routes: list[RouteRow]
     findings: list[FindingGroup]

@@ -190,6 +190,8 @@ class History:
                 history = self.pools[pool.name] = PoolHistory()
             if not history.marks or at // SLOT_SECONDS != history.marks[-1][0] // SLOT_SECONDS:
                 history.marks.append((at, pool_totals(accumulators, pool.name)))
+            if history.samples and history.samples[-1].at == at:
+                history.samples.pop()  # somebody asked for advice between two seconds
             history.samples.append(take_sample(at, pool))
         if not self._route_marks or at // ROUTE_SECONDS != self._route_marks[-1][0] // ROUTE_SECONDS:
             self._route_marks.append((at, route_numbers(accumulators)))

@@ -17,6 +17,7 @@ from dbwatch.outputs.live.document import (
     WorkerState,
 )
 from dbwatch.outputs.live.history import History, PoolHistory, whole
+from dbwatch.outputs.live.remarks import THREADS
 from dbwatch.records import Finding, Holder, PoolSnapshot, Waiter
 from dbwatch.version import __version__
 
@@ -24,6 +25,16 @@ from dbwatch.version import __version__
 LISTED = 200
 
 _CHECKOUT_BUCKETS = METRICS["dbwatch_checkout_seconds"].buckets
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the pools of this process have around them: ``threads`` that run plain ``def`` endpoints, and
+    ``processes`` that have the same pools, as far as the environment says.
+    """
+
+    threads: int = THREADS
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,7 @@ class Source:
     accumulators: Callable[[], Accumulators]
     findings: Callable[[], tuple[Finding, ...]]
     returned: Callable[[], tuple[Finding, ...]]
+    surroundings: Callable[[], Surroundings] = Surroundings
 
 
 class Reporter:
@@ -61,6 +73,7 @@ class Reporter:
         accumulators = self._source.accumulators()
         self._window = self._history.window_seconds(int(at))
         waiters = self._source.waiters()
+        surroundings = self._source.surroundings()
         return {
             "version": VERSION,
             "dbwatch": __version__,
@@ -68,6 +81,8 @@ class Reporter:
             "started_at": self._started_at,
             "at": at,
             "window_seconds": self._window,
+            "threads": surroundings.threads,
+            "processes": surroundings.processes,
             "pools": [self._pool(pool, waiters.get(pool.name, ()), accumulators) for pool in self._snapshots],
             "routes": self._routes(accumulators),
             "findings": grouping.group(self._source.findings(), self._source.returned(), self._pid),
@@ -95,6 +110,8 @@ class Reporter:
             "slots": history.slots(),
             "samples": history.columns(),
             "attributes": dict(pool.attributes),
+            "server_allows": pool.server_allows,
+            "server_idle_seconds": pool.server_idle_seconds,
             "holders": holders[:LISTED],
             "waiting": waiting[:LISTED],
         }

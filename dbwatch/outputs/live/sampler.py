@@ -46,11 +46,14 @@ class _Viewer:
 class Sampler:
     """Samples, shares and publishes the state of this process."""
 
-    def __init__(self, source: Source, state_dir: str) -> None:
+    def __init__(self, source: Source, state_dir: str | None) -> None:
         self._source = source
         self._state_dir = state_dir
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._reporter = Reporter(source, 0, 0.0)
+        #: Held while the history is written or read.
+        self._sampling = threading.Lock()
         self._pid = 0
         self._asked_at = -WATCHED_SECONDS
         self._waiting: list[_Viewer] = []
@@ -65,12 +68,14 @@ class Sampler:
         with self._lock:
             if self._pid != pid:
                 self._pid = pid
+                self._reporter = Reporter(self._source, pid, time.time())
                 self._thread = threading.Thread(target=self._run, name="dbwatch-live", daemon=True)
                 self._thread.start()
 
     def start_anew(self) -> None:
         """In a forked child: the lock and the viewers are the parent's."""
         self._lock = threading.Lock()
+        self._sampling = threading.Lock()
         self._thread = None
         self._pid = 0
         self._waiting = []
@@ -79,6 +84,21 @@ class Sampler:
         """The server is shutting down: take this worker's file away."""
         if self._directory is not None:
             self._directory.remove(os.getpid())
+
+    def report(self) -> WorkerState:
+        """What this process says of itself now. The first call begins to sample."""
+        self.start()
+        now = time.time()
+        self._sample(now)  # an engine may have been made since the last second
+        return self._report(now)
+
+    def _sample(self, at: float) -> None:
+        with self._sampling:
+            self._reporter.sample(int(at))
+
+    def _report(self, at: float) -> WorkerState:
+        with self._sampling:
+            return self._reporter.report(at)
 
     async def next(self, *, wants_all: bool) -> Published:
         """The next state to be published, with all of the history if that is wanted. Asking for it is what makes the
@@ -100,26 +120,25 @@ class Sampler:
 
     def _run(self) -> None:
         self._directory = self._open()
-        reporter = Reporter(self._source, self._pid, time.time())
         while self._thread is threading.current_thread():
             now = time.time()
             time.sleep(1.0 - now % 1.0)
-            self._tick(reporter)
+            self._tick()
 
     @guarded("live.directory")
     def _open(self) -> StateDirectory | None:
-        directory = open_directory(self._state_dir)
+        directory = None if self._state_dir is None else open_directory(self._state_dir)
         if directory is not None:
             directory.announce(self._pid)
         return directory
 
     @guarded("live.sample")
-    def _tick(self, reporter: Reporter) -> None:
+    def _tick(self) -> None:
         at = time.time()
-        reporter.sample(int(at))
+        self._sample(at)
         asked = self._is_asked()
         if asked or (self._directory is not None and self._directory.is_watched()):
-            mine = reporter.report(at)
+            mine = self._report(at)
             others = self._exchange(mine, asked=asked)
             if asked and others is not None:
                 self._publish(mine, others)
@@ -162,10 +181,15 @@ class Sampler:
                 viewer.loop.call_soon_threadsafe(_resolve, viewer.future, published)
 
 
-_samplers: dict[str, Sampler] = {}
+_samplers: dict[str | None, Sampler] = {}
 
 
-def sampler_for(source: Source, state_dir: str) -> Sampler:
+def sampler_of_this_process(source: Source) -> Sampler:
+    """The sampler that there is already, for a live page; else one that shows its state to no other process."""
+    return next(iter(_samplers.values()), None) or sampler_for(source, None)
+
+
+def sampler_for(source: Source, state_dir: str | None) -> Sampler:
     """The sampler of this process for a state directory: several apps in one process share it."""
     known = _samplers.get(state_dir)
     if known is None:

@@ -11,6 +11,7 @@ from dbwatch.outputs.live.document import (
     CheckoutHistory,
     Gauges,
     Pool,
+    Remark,
     RouteRow,
     Samples,
     Share,
@@ -23,7 +24,8 @@ from dbwatch.outputs.live.document import (
     WorkerState,
 )
 from dbwatch.outputs.live.history import SAMPLES, SLOT_SECONDS
-from dbwatch.outputs.live.remarks import remarks
+from dbwatch.outputs.live.remarks import Configuration, remarks
+from dbwatch.settings import THRESHOLDS
 from dbwatch.version import __version__
 
 #: Seconds without news from which a living worker is called late.
@@ -77,7 +79,6 @@ def _pool(name: str, parts: list[tuple[WorkerState, WorkerPool]], workers: int, 
     window = max(worker["window_seconds"] for worker, _ in parts)
     totals = _add_totals([pool["totals"] for pool in pools])
     first = pools[0]
-    limits = [pool["now"]["limit"] for pool in pools]
     return {
         "name": name,
         "now": _gauges([pool["now"] for pool in pools]),
@@ -90,13 +91,7 @@ def _pool(name: str, parts: list[tuple[WorkerState, WorkerPool]], workers: int, 
         "activity": {key: round(value, 4) for key, value in totals["activity"].items()},
         "advice": _advice(parts),
         "attributes": first["attributes"],
-        "remarks": remarks(
-            first["attributes"],
-            size=first["now"]["size"],
-            limit=None if None in limits else max(limit for limit in limits if limit is not None),
-            timeout=first["now"]["timeout_seconds"],
-            workers=len(pools),
-        ),
+        "remarks": _remarks(parts),
         "holders": _oldest((row for pool in pools for row in pool["holders"]), lambda row: row["age_seconds"]),
         "waiting": _oldest((row for pool in pools for row in pool["waiting"]), lambda row: row["waited_seconds"]),
         "history": _history([pool["samples"] for pool in pools], int(now), last),
@@ -198,6 +193,28 @@ def _advice(parts: list[tuple[WorkerState, WorkerPool]]) -> Advice:
         workers=len(parts),
         pools_connections="QueuePool" in pool["attributes"].get("pool_class", ""),
     )
+
+
+def _remarks(parts: list[tuple[WorkerState, WorkerPool]]) -> list[Remark]:
+    worker, first = parts[0]
+    limits = [pool["now"]["limit"] for _, pool in parts]
+    found = remarks(
+        Configuration(
+            first["attributes"],
+            size=first["now"]["size"],
+            limit=None if None in limits else max(limit for limit in limits if limit is not None),
+            timeout=first["now"]["timeout_seconds"],
+            workers=max(len(parts), worker["processes"]),
+            threads=worker["threads"],
+            server_allows=max((pool["server_allows"] for _, pool in parts if pool["server_allows"]), default=None),
+            server_idle_seconds=first["server_idle_seconds"],
+        )
+    )
+    return [
+        {"name": remark.name, "setting": remark.setting, "level": remark.level, "text": remark.text}
+        for remark in found
+        if remark.name not in THRESHOLDS.ignore_advice
+    ]
 
 
 def _oldest(rows: Iterable[T], age: Callable[[T], float]) -> list[T]:

@@ -7,7 +7,7 @@ from tests.findings.stage import Stage
 
 def faulty_sync(stage: Stage) -> None:
     app, url = stage.app, stage.url
-    engine = create_engine(url, pool_size=5, pool_timeout=30)  # guilty
+    engine = create_engine(url, pool_size=5, pool_timeout=60)  # guilty
 
     @app.get("/health-of-the-database")
     def health() -> str:

@@ -74,7 +74,7 @@ export function showConfiguration(target, state) {
       const [, settings, remarks, nothing] = element.children;
       keyed(settings, SETTINGS, ([label]) => label, ([label]) => h("div", {}, h("dt", {}, label), h("dd")), (row, [, read]) => setText(row.lastElementChild, read(pool)));
       keyed(
-        remarks, pool.remarks, (remark) => remark.setting + remark.level,
+        remarks, pool.remarks, (remark) => remark.name,
         () => h("li", {}, h("code"), h("span")),
         (row, remark) => {
           setText(row.firstElementChild, remark.setting);
