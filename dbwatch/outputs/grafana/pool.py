@@ -4,7 +4,7 @@ from grafana_foundation_sdk.models import dashboard as models
 
 from dbwatch.outputs.grafana import links
 from dbwatch.outputs.grafana.frame import DashboardOptions, build, selected
-from dbwatch.outputs.grafana.layout import Section
+from dbwatch.outputs.grafana.layout import Placed, Section
 from dbwatch.outputs.grafana.panels import (
     BLUE,
     GREEN,
@@ -141,7 +141,34 @@ def _connections() -> Section:
                 ),
                 size=(8, 9),
             ),
+            _size_by_the_load(),
         ),
+    )
+
+
+def _size_by_the_load() -> Placed:
+    instance = ", ".join(POOL_LABELS)
+    used, leaked, waiters = (
+        f"sum by ({instance}) ({series})"
+        for series in (USED, selected("dbwatch_pool_leaked_connections"), selected("dbwatch_pool_waiters"))
+    )
+    peak = f"max_over_time({selected('dbwatch_pool_used_peak_connections')}[1h])"
+    return time_series(
+        "Size and limit by the load",
+        "What dbwatch.advice() advises, from scrapes: pool_size from the 99th percentile of used + waiters over the "
+        "last hour, the limit (pool_size + max_overflow) from the peak; of the instance that needs most. Leaked "
+        "connections are not needed. Good: below what is configured (dashed). If above, shorten the holds that are "
+        "idle first, then raise the pool. The workers behind one instance are added up.",
+        "short",
+        Query(
+            f"ceil(max by (pool) (quantile_over_time(0.99, ({used} - {leaked} + {waiters})[1h:])))",
+            "size by the load, {{pool}}",
+            Style(BLUE, fill=0),
+        ),
+        Query(f"max by (pool) ({peak})", "limit by the load, {{pool}}", Style(ORANGE, fill=0)),
+        Query(f"max by (pool) ({selected('dbwatch_pool_size')})", "size, {{pool}}", Style(GREY, dashed=True, fill=0)),
+        Query(f"max by (pool) ({LIMIT} < +Inf)", "limit, {{pool}}", Style(RED, dashed=True, fill=0)),
+        size=(24, 7),
     )
 
 
