@@ -17,6 +17,9 @@ from dbwatch.sqltext import shortened
 #: Holders listed one by one.
 LISTED: Final = 50
 
+#: Idle seconds from which a holder that has not held for long is no longer merely between two statements.
+IDLE_SECONDS: Final = 0.1
+
 Verdict = Literal["leak", "nested", "idle_holds", "long_transactions", "too_small"]
 
 _MEANING: Final[dict[Verdict, str]] = {
@@ -160,10 +163,14 @@ def _class_of(checkout: Checkout, waited: float, now: float) -> Verdict:
     if not checkout.running and _wants(checkout):
         return "nested"
     age = checkout.hold_seconds(now)
-    # A holder younger than half the wait came and will go: connections do become free, only not enough of them.
+    executing = checkout.executing_seconds(now)
+    idle = age - executing
+    # A holder younger than half the wait came and will go: connections do become free, only not enough of them. But if
+    # it has idled most of its time, a shorter hold is what is needed, however often the holders change.
     if age < waited / 2:
-        return "too_small"
-    return "long_transactions" if checkout.executing_seconds(now) >= age / 2 or checkout.streaming else "idle_holds"
+        idles = checkout.statements and not checkout.running and not checkout.streaming
+        return "idle_holds" if idles and idle >= max(IDLE_SECONDS, age / 2) else "too_small"
+    return "long_transactions" if executing >= age / 2 or checkout.streaming else "idle_holds"
 
 
 def _holder(checkout: Checkout, now: float) -> HolderLine:

@@ -105,6 +105,15 @@ def test_each_reason_has_its_own_verdict_holders_and_first_remedy(
         )
 
 
+def test_holders_that_change_quickly_but_idle_most_of_their_time_are_not_called_too_few(stage: StageApp) -> None:
+    with stage("postgres-asyncpg", exhausted.by_short_idle_holds, idle_hold_seconds=60.0) as visitor:
+        answers = visitor.all([f"/hold/{number}" for number in range(60)], clients=60)
+        assert any(answer.status_code == 500 for answer in answers)
+        found = timeouts(visitor)
+    idle = [report for report in found if "held by requests that run no SQL" in report.message]
+    assert len(idle) > len(found) / 2
+
+
 @pytest.mark.parametrize("database", ASYNC_POSTGRES)
 def test_a_holder_is_told_by_what_it_does_and_by_its_last_statement(database: str, stage: StageApp) -> None:
     with stage(database, exhausted.by_long_statements) as visitor:

@@ -1,5 +1,6 @@
 """The page in a real browser, of a shop with a real database."""
 
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -61,6 +62,19 @@ def test_an_exhausted_pool_changes_the_verdict_and_lists_the_true_holders(shop: 
     assert viewer.column("waiters", "route")
     assert set(viewer.column("waiters", "route")) <= {"GET /products", "GET /orders/{order_id}"}
     assert viewer.page.title() == "primary in trouble · dbwatch"
+
+
+def test_of_many_waiters_the_oldest_are_listed_and_the_others_summed_up(shop: Shop, look: Look) -> None:
+    viewer = look(shop)
+    exhaust(shop)
+    viewer.wait_until("() => document.querySelectorAll('#holders tbody tr').length === 15")
+    for _ in range(16):
+        shop.ask("/products")
+    more = viewer.page.locator("#waiters .more")
+    more.filter(has_text=re.compile(r"and \d+ more: 1\d in GET /products in all")).wait_for()
+    assert len(viewer.column("waiters", "route")) == 10
+    viewer.wait_for_verdict("Healthy")
+    assert more.is_hidden()
 
 
 def test_holders_stand_oldest_first(shop: Shop, look: Look) -> None:

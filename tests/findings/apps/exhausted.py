@@ -98,3 +98,15 @@ def by_lack_of_size(stage: Stage) -> None:
         async with AsyncSession(engine) as session:
             await session.execute(text("SELECT pg_sleep(0.15)"))  # guilty
         return "done"
+
+
+def by_short_idle_holds(stage: Stage) -> None:
+    """Holders that change quickly, and run no SQL for most of their time; not all begin and end together."""
+    engine = _engine_with_victim(stage)
+
+    @stage.app.get("/hold/{number}")
+    async def ask_the_supplier(number: int) -> str:
+        async with AsyncSession(engine) as session:
+            await session.execute(text("SELECT 1"))
+            await asyncio.sleep(0.18 + 0.02 * (number % 5))
+        return "done"

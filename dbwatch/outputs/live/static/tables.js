@@ -3,6 +3,7 @@ import { h, keyed, setAttribute, setText } from "./dom.js";
 import { number, place, plural, seconds } from "./format.js";
 
 const IDLE_HOLD = 0.5; // seconds
+const SHOWN_WAITERS = 10; // the oldest tell; hundreds would push the findings out of sight
 const tables = new WeakMap();
 
 // columns: { name, label, cell(td, row), number, sort(row) }. On a phone a row becomes a card with labelled lines.
@@ -11,7 +12,7 @@ function table(target, label, columns, empty) {
   if (known) return known;
   const body = h("tbody");
   const head = h("tr");
-  const one = { columns, body, order: null, element: null, none: h("p", { class: "empty" }, empty) };
+  const one = { columns, body, order: null, element: null, none: h("p", { class: "empty" }, empty), more: h("p", { class: "more", hidden: "" }) };
   for (const column of columns) {
     const th = h("th", { scope: "col", class: classes(column) });
     if (column.sort) {
@@ -28,7 +29,7 @@ function table(target, label, columns, empty) {
     head.append(th);
   }
   one.element = h("div", { class: columns.some((column) => column.sort) ? "scroll sortable" : "scroll", tabindex: "0", role: "region", "aria-label": label }, h("table", {}, h("thead", {}, head), body));
-  target.append(one.element, one.none);
+  target.append(one.element, one.none, one.more);
   tables.set(target, one);
   return one;
 }
@@ -109,8 +110,21 @@ export function showWaiters(target, state) {
   const rows = state.pools.flatMap((pool) => pool.waiting.map((row) => ({ ...row, pool: pool.name })));
   rows.sort((a, b) => b.waited_seconds - a.waited_seconds);
   hideUnless(one, "worker", state.workers.length > 1);
-  fill(one, rows, (_, index) => index);
+  fill(one, rows.slice(0, SHOWN_WAITERS), (_, index) => index);
+  one.more.hidden = rows.length <= SHOWN_WAITERS;
+  if (!one.more.hidden) setText(one.more, `and ${rows.length - SHOWN_WAITERS} more: ${byRoute(rows)}`);
   return rows.length;
+}
+
+// "172 in GET /delivery/{product_id}, 3 in GET /orders": who they are, most of them first.
+function byRoute(rows) {
+  const counts = new Map();
+  for (const row of rows) {
+    const where = place(row.method, row.route);
+    counts.set(where, (counts.get(where) ?? 0) + 1);
+  }
+  const parts = [...counts].sort((a, b) => b[1] - a[1]).map(([where, count]) => `${count} in ${where}`);
+  return `${parts.slice(0, 3).join(", ")}${parts.length > 3 ? ", …" : ""} in all`;
 }
 
 const perRequest = (row) => (row.requests ? row.statements / row.requests : 0);
