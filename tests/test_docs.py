@@ -84,6 +84,15 @@ def test_the_probe_of_the_page_is_yaml() -> None:
     assert yaml.safe_load(block)["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": 8000}
 
 
+def test_the_line_before_the_server_leaves_no_file_of_an_earlier_run(tmp_path: Path) -> None:
+    [block] = blocks("production", "sh")
+    looking = """sh -c 'ls -A "$PROMETHEUS_MULTIPROC_DIR"; touch "$PROMETHEUS_MULTIPROC_DIR/counter_7.db"'"""
+    line = block.replace("/tmp/shop", str(tmp_path / "shop")).replace("uvicorn shop:app --workers 4", looking)
+    for _ in range(2):
+        assert subprocess.check_output(line, shell=True, text=True) == ""
+    assert (tmp_path / "shop" / "counter_7.db").exists()
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_of_a_page_leads_to_a_file(page: str) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGES[page])
