@@ -24,7 +24,7 @@ class Viewer:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", self._request)
         self.page.goto(url)
-        self.verdict.wait_for()
+        self.verdict.first.wait_for()
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
