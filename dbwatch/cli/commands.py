@@ -8,6 +8,7 @@ from dbwatch.version import __version__
 
 #: Where each command lives.
 COMMANDS = {
+    "check": "dbwatch.cli.check",
     "dashboards": "dbwatch.cli.grafana",
     "explain": "dbwatch.cli.explain",
     "rules": "dbwatch.cli.grafana",
@@ -30,7 +31,17 @@ class Commands(click.Group):
         return command if isinstance(command, click.Command) else None
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  dbwatch check http://localhost:8000/dbwatch
+  dbwatch explain leaked_connection
+  dbwatch dashboards --out grafana/dashboards
+  dbwatch rules --out prometheus/rules --job shop
+""",
+)
 @click.version_option(__version__, message="dbwatch %(version)s")
 def cli() -> None:
     """Tools around dbwatch, the watch on SQLAlchemy connection pools."""

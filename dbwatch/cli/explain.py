@@ -10,7 +10,13 @@ from dbwatch.catalog.findings import FindingKind
 _WIDTH = 100
 
 
-@click.command()
+@click.command(
+    epilog="""\b
+Examples:
+  dbwatch explain
+  dbwatch explain leaked_connection
+"""
+)
 @click.argument("name", required=False)
 def explain(name: str | None) -> None:
     """Say what the finding NAME means, what proves it and what to change; without a name, list all findings."""

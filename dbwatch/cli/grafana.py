@@ -21,7 +21,13 @@ _out = click.option(
 _runbooks = click.option("--runbooks-url", default=RUNBOOKS_URL, show_default=True, help="Where the runbooks are read.")
 
 
-@click.command()
+@click.command(
+    epilog="""\b
+Examples:
+  dbwatch dashboards --out grafana/dashboards
+  dbwatch dashboards --out grafana/dashboards --datasource-uid mimir
+"""
+)
 @_out
 @_runbooks
 @click.option(
@@ -49,7 +55,13 @@ def _threshold_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command()
+@click.command(
+    epilog="""\b
+Examples:
+  dbwatch rules --out prometheus/rules --job shop
+  dbwatch rules --out prometheus/rules --selector 'env="prod"' --group-by namespace
+"""
+)
 @_out
 @_runbooks
 @click.option("--grafana-url", default=GRAFANA_URL, show_default=True, help="Where Grafana is; alerts link to it.")

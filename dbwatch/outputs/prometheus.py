@@ -326,6 +326,19 @@ class Exposition:
         return status, headers, body
 
 
+def samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
+    """Name, labels and value of each sample of a metrics page.
+
+    Raises:
+        ValueError: the text is no metrics page.
+    """
+    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415 - an app never reads a page
+
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            yield sample.name, sample.labels, sample.value
+
+
 def private_registry() -> CollectorRegistry:
     """A registry that nobody else sees: for watching without adding to the app's metrics."""
     return CollectorRegistry()
