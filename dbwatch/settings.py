@@ -132,7 +132,7 @@ THRESHOLDS = Thresholds()
 
 
 @dataclass(frozen=True, slots=True)
-class _Option:
+class Option:
     """How one option is read and checked: ``parse`` reads the environment's text, ``check`` returns the value or
     raises ValueError, ``allowed`` says in words what is accepted.
     """
@@ -261,45 +261,46 @@ def _optional_callable(value: Any) -> Any:
     raise ValueError(value)
 
 
-_OPTIONS: dict[str, _Option] = {
-    "enabled": _Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, yes/no, on/off)"),
-    "registry": _Option(_registry, None, "a prometheus_client CollectorRegistry, or None for the default one"),
-    "metrics_path": _Option(
+#: Every option by its name: how it is read and checked, and what is allowed.
+OPTIONS: dict[str, Option] = {
+    "enabled": Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, yes/no, on/off)"),
+    "registry": Option(_registry, None, "a prometheus_client CollectorRegistry, or None for the default one"),
+    "metrics_path": Option(
         _optional_path,
         _optional_path_text,
         "a path that begins with '/', or None for no metrics page (in the environment: none)",
     ),
-    "exclude": _Option(
+    "exclude": Option(
         _paths, _list_text, "a list of paths that begin with '/' and may end in '/*' (in the environment: by commas)"
     ),
-    "app_root": _Option(_directory, str.strip, "an existing directory, or an empty string for all code not installed"),
-    "idle_hold_seconds": _Option(_seconds, float, "a number of seconds above 0"),
-    "repeated_statements": _Option(_count, int, "a whole number from 2 up"),
-    "slow_checkout_seconds": _Option(_seconds, float, "a number of seconds above 0"),
-    "on_finding": _Option(_optional_callable, None, "a function that takes a Finding, or None"),
-    "server_timing": _Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, ...)"),
-    "slow_request_seconds": _Option(
+    "app_root": Option(_directory, str.strip, "an existing directory, or an empty string for all code not installed"),
+    "idle_hold_seconds": Option(_seconds, float, "a number of seconds above 0"),
+    "repeated_statements": Option(_count, int, "a whole number from 2 up"),
+    "slow_checkout_seconds": Option(_seconds, float, "a number of seconds above 0"),
+    "on_finding": Option(_optional_callable, None, "a function that takes a Finding, or None"),
+    "server_timing": Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, ...)"),
+    "slow_request_seconds": Option(
         _optional_seconds, _optional_seconds_text, "a number of seconds above 0, or None (in the environment: none)"
     ),
-    "dashboard": _Option(
+    "dashboard": Option(
         _dashboard,
         _optional_path_text,
         "a path like '/dbwatch', but not '/', or None for no live page (in the environment: none)",
     ),
-    "dashboard_auth": _Option(
+    "dashboard_auth": Option(
         _auth,
         _auth_text,
         "a pair of user and password, neither empty and the user without ':' (in the environment: user:password), a "
         "function that takes the ASGI scope, or None",
         secret=True,
     ),
-    "state_dir": _Option(_state_dir, str.strip, "an absolute path, or an empty string for a directory of our own"),
-    "opentelemetry": _Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, ...)"),
-    "server_limits": _Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, ...)"),
-    "ignore_advice": _Option(
+    "state_dir": Option(_state_dir, str.strip, "an absolute path, or an empty string for a directory of our own"),
+    "opentelemetry": Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, ...)"),
+    "server_limits": Option(_boolean, _boolean_text, "True or False (in the environment 1/0, true/false, ...)"),
+    "ignore_advice": Option(
         _advice, _list_text, f"a list of names out of {', '.join(ADVICE)} (in the environment: by commas)"
     ),
-    "readiness_path": _Option(
+    "readiness_path": Option(
         _optional_path,
         _optional_path_text,
         "a path that begins with '/', or None for no readiness probe (in the environment: none)",
@@ -314,15 +315,15 @@ def build(options: Mapping[str, Any], environment: Mapping[str, str] = os.enviro
         ConfigurationError: an option is unknown, or has a value that is not allowed.
     """
     for name in options:
-        if name not in _OPTIONS:
-            close = difflib.get_close_matches(name, _OPTIONS, n=1)
+        if name not in OPTIONS:
+            close = difflib.get_close_matches(name, OPTIONS, n=1)
             hint = f"Did you mean {close[0]!r}? " if close else ""
             raise ConfigurationError(
-                f"dbwatch has no option {name!r}. {hint}The options are: {', '.join(sorted(_OPTIONS))}."
+                f"dbwatch has no option {name!r}. {hint}The options are: {', '.join(sorted(OPTIONS))}."
             )
     values: dict[str, Any] = {}
     for chosen in fields(Settings):
-        option = _OPTIONS[chosen.name]
+        option = OPTIONS[chosen.name]
         variable = f"DBWATCH_{chosen.name.upper()}"
         parse: Callable[[Any], Any] | None = None
         if chosen.name in options:
@@ -338,6 +339,6 @@ def build(options: Mapping[str, Any], environment: Mapping[str, str] = os.enviro
     return Settings(**values)
 
 
-def _refusal(source: str, value: Any, option: _Option) -> ConfigurationError:
+def _refusal(source: str, value: Any, option: Option) -> ConfigurationError:
     said = "is wrong" if option.secret else f"is {value!r}"
     return ConfigurationError(f"dbwatch: {source} {said}; allowed is {option.allowed}.")

@@ -1,0 +1,35 @@
+"""The recipe for Kubernetes: its two manifests fit together."""
+
+import yaml
+
+from tests.documents.pages import PAGES, blocks_of
+
+MONITOR, DEPLOYMENT = (yaml.safe_load(text) for text in blocks_of(PAGES["docs/recipes/kubernetes.md"], "yaml"))
+POD = DEPLOYMENT["spec"]["template"]
+(CONTAINER,) = POD["spec"]["containers"]
+
+
+def test_the_monitor_selects_the_pods_of_the_deployment() -> None:
+    assert (MONITOR["apiVersion"], MONITOR["kind"]) == ("monitoring.coreos.com/v1", "PodMonitor")
+    chosen = MONITOR["spec"]["selector"]["matchLabels"]
+    assert chosen.items() <= POD["metadata"]["labels"].items()
+    assert DEPLOYMENT["spec"]["selector"]["matchLabels"].items() <= POD["metadata"]["labels"].items()
+
+
+def test_the_monitor_scrapes_the_named_port_on_which_the_app_listens() -> None:
+    (endpoint,) = MONITOR["spec"]["podMetricsEndpoints"]
+    ports = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
+    assert ports[endpoint["port"]] == 8000  # uvicorn's own default
+    assert endpoint["path"] == "/metrics"
+    assert "--port" not in CONTAINER["args"]
+
+
+def test_the_workers_share_a_directory_that_is_mounted() -> None:
+    (variable,) = CONTAINER["env"]
+    assert variable["name"] == "PROMETHEUS_MULTIPROC_DIR"
+    (mount,) = CONTAINER["volumeMounts"]
+    assert variable["value"] == mount["mountPath"]
+    (volume,) = POD["spec"]["volumes"]
+    assert "emptyDir" in volume
+    assert volume["name"] == mount["name"]
+    assert "--workers" in CONTAINER["args"]
