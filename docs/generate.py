@@ -59,7 +59,7 @@ in Prometheus text format, or in OpenMetrics with exemplars where the scraper as
 Every label is bounded: at most 20 names of pools and 200 pairs of method and route. What comes later is counted as
 `(other)`, and in [`dbwatch_label_overflow_total`](#dbwatch_label_overflow_total). `pool` is the name given with
 `dbwatch.watch(engine, name=…)`, else `pool_logging_name`, else `driver://host:port/database` without user and password.
-With [several workers](recipes/several-workers.md) each metric says how theirs are put together.
+With [several workers](production.md#several-workers) each metric says how theirs are put together.
 
 When to worry is what the alerts say: each metric names those that ask for it."""
 

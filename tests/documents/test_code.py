@@ -12,6 +12,7 @@ from tests.documents.pages import PAGES, ROOT, blocks
 
 #: Pages whose code belongs together as files or apps, and where it is run instead.
 ELSEWHERE = {
+    "docs/opentelemetry.md": "tests/documents/test_opentelemetry_page.py",
     "docs/pytest.md": "tests/pytest_plugin/test_page.py",
     "docs/recipes/workers.md": "tests/documents/test_workers_recipe.py",
     "docs/start.md": "tests/documents/test_start.py",
@@ -96,7 +97,7 @@ def test_every_language_of_the_pages_is_one_that_a_test_reads() -> None:
     known = {
         "python": "here",
         "sh": "test_shell.py",
-        "yaml": "test_kubernetes_recipe.py",
+        "yaml": "test_kubernetes.py",
         "promql": "tests/grafana/test_expressions.py",
         "toml": "tests/pytest_plugin/test_page.py",
         "text": "what is printed",

@@ -1,5 +1,6 @@
 """The commands on the pages: what they install exists, what they call is there, and their options are accepted."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -73,6 +74,8 @@ PROGRAMS: dict[str, Callable[[list[str]], None]] = {
     "curl": needs_nothing,
     "export": needs_nothing,
     "grep": needs_nothing,
+    "mkdir": needs_nothing,
+    "rm": needs_nothing,
     "dbwatch": accepts("dbwatch.cli"),
     "docker": composes,
     "pip": installs,
@@ -90,7 +93,7 @@ def commands(line: str) -> list[list[str]]:
     for word in lexer:
         if set(word) <= set("&|"):
             found.append([])
-        else:
+        elif found[-1] or not re.match(r"\w+=", word):  # not a variable for this command
             found[-1].append(word)
     return found
 

@@ -1,4 +1,4 @@
-"""The recipe for Kubernetes: its two manifests fit together."""
+"""Manifests for Kubernetes on the pages: those of the recipe fit together, and the probe asks where the app answers."""
 
 import yaml
 
@@ -33,3 +33,10 @@ def test_the_workers_share_a_directory_that_is_mounted() -> None:
     assert "emptyDir" in volume
     assert volume["name"] == mount["name"]
     assert "--workers" in CONTAINER["args"]
+
+
+def test_the_probe_asks_for_the_path_that_the_page_gives_the_app() -> None:
+    page = PAGES["docs/production.md"]
+    (probe,) = (yaml.safe_load(text)["readinessProbe"] for text in blocks_of(page, "yaml"))
+    assert probe["httpGet"] == {"path": "/readyz", "port": 8000}
+    assert 'readiness_path="/readyz"' in page
