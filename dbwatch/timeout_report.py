@@ -74,6 +74,8 @@ class HolderLine:
     lines: tuple[str, ...]
     #: The line of the app at which an idle holder is, if that can be told.
     now_at: tuple[str, ...]
+    #: The line that made the session of a leak, if there was one.
+    made_at: tuple[str, ...]
     last_statement: str
 
 
@@ -185,6 +187,7 @@ def _holder(checkout: Checkout, now: float) -> HolderLine:
         wants=_wants(checkout),
         lines=describe(checkout.site),
         now_at=describe(whereabouts(checkout)[:1]) if not checkout.running and not checkout.leaked else (),
+        made_at=describe(checkout.made_at) if checkout.leaked else (),
         last_statement=shortened(checkout.last_statement),
     )
 
@@ -209,6 +212,8 @@ def _line(holder: HolderLine) -> str:
     where = f" at {holder.lines[0]}" if holder.lines else ""
     if holder.now_at and holder.now_at != holder.lines[:1]:
         where += f", now at {holder.now_at[0]}"
+    if holder.made_at and holder.made_at != holder.lines[:1]:
+        where += f", session made at {holder.made_at[0]}"
     statement = f", last statement: {holder.last_statement}" if holder.last_statement else ""
     return (
         f"{who}: {holder.age_seconds:.2f} s, {doing} (executing {holder.executing_seconds:.2f} s in all)"

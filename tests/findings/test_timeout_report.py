@@ -125,6 +125,7 @@ def test_a_holder_is_told_by_what_it_does_and_by_its_last_statement(database: st
         by_a_leak(visitor)
         report = timeouts(visitor)[-1]
         assert report.message.count(", leaked (executing ") == SIZE
+        assert report.message.count(", session made at tests/findings/apps/exhausted.py:") == SIZE
         assert report.message.count("last statement: SELECT orders") == SIZE
 
 
