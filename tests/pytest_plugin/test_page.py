@@ -19,7 +19,7 @@ def page_project(pytester: pytest.Pytester) -> None:
 
 
 def test_every_code_block_of_the_page_is_a_file_of_its_project() -> None:
-    assert len(FILES) == PAGE.count("```python") == 4
+    assert len(FILES) == PAGE.count("```python") == 5
 
 
 @pytest.mark.usefixtures("page_project")
@@ -32,4 +32,4 @@ def test_the_project_of_the_page_fails_as_the_page_shows(run: Run) -> None:
         if line.strip() and not line.startswith("__") and line.strip() != "...":
             result.stdout.fnmatch_lines([line.replace("[", "[[]")])
     result.stdout.fnmatch_lines(["Not failed: leaked_connection, 1 times, because mended in the next release"])
-    result.assert_outcomes(failed=2, passed=2)
+    result.assert_outcomes(failed=2, passed=3)
