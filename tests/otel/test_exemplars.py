@@ -1,9 +1,11 @@
 """In a scrape, the observations of the pool's histograms lead to traces that have been exported."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -16,13 +18,17 @@ from sqlalchemy import QueuePool, create_engine, text
 import dbwatch
 from dbwatch import DBWatchMiddleware
 from tests.app.scrape import OPENMETRICS, Scrape
+from tests.conftest import StartPrometheus
+from tests.grafana.expressions import Expression, dashboards, panels
 from tests.otel.conftest import Exported
+from tests.servers.asgi import serve
+from tests.servers.waiting import eventually
 
 HISTOGRAMS = ("dbwatch_checkout_seconds_bucket", "dbwatch_hold_seconds_bucket")
 
 
 @pytest.fixture
-def client(tmp_path: Path, exported: Exported) -> Iterator[TestClient]:
+def app(tmp_path: Path, exported: Exported) -> Iterator[FastAPI]:
     engine = create_engine(f"sqlite:///{tmp_path / 'shop.db'}", poolclass=QueuePool)
     dbwatch.watch(engine, name="shop")
     app = FastAPI()
@@ -36,9 +42,14 @@ def client(tmp_path: Path, exported: Exported) -> Iterator[TestClient]:
     FastAPIInstrumentor.instrument_app(
         app, tracer_provider=exported.tracers, meter_provider=exported.meters, excluded_urls="metrics"
     )
+    yield app
+    engine.dispose()
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
     with TestClient(app) as client:
         yield client
-    engine.dispose()
 
 
 def exemplars(client: TestClient, name: str) -> list[Exemplar]:
@@ -73,6 +84,31 @@ def test_an_exemplar_lies_in_its_bucket(client: TestClient) -> None:
         if sample.exemplar:
             assert below < sample.exemplar.value <= float(sample.labels["le"])
         below = float(sample.labels["le"])
+
+
+def test_prometheus_has_exemplars_for_the_panels_that_ask_for_them(
+    app: FastAPI, exported: Exported, prometheus: StartPrometheus
+) -> None:
+    asked = [
+        Expression(panel["title"], target["expr"]).runnable
+        for board in dashboards().values()
+        for panel in panels(board)
+        for target in panel.get("targets", ())
+        if target.get("exemplar")
+    ]
+    assert asked
+    began = time.time()
+    with serve(app) as url, httpx.Client(base_url=url, trust_env=False, timeout=30.0) as client:
+        server = prometheus(url.removeprefix("http://"))
+
+        def every_panel_has_some() -> set[str]:
+            client.get("/orders/7").raise_for_status()
+            found = [server.exemplars(expression, began, time.time() + 1) for expression in asked]
+            assert all(found)
+            return {each["labels"]["trace_id"] for panel in found for series in panel for each in series["exemplars"]}
+
+        linked = eventually(every_panel_has_some, 60.0, every=0.3)
+    assert linked <= {format_trace_id(span.context.trace_id) for span in exported.spans(SpanKind.SERVER)}
 
 
 def test_the_text_format_has_no_exemplars_and_reads_as_before(client: TestClient) -> None:
