@@ -100,7 +100,16 @@ def _pool_name(name: Any) -> str:
 
 
 def flush() -> None:
-    """Add up everything that has happened so far. A scrape and :func:`snapshot` do it by themselves."""
+    """Add up everything that has happened so far. A scrape and :func:`snapshot` do it by themselves.
+
+    With several processes it is also written for the others: worth a call where a process is about to end without
+    Python's exit handlers, as Celery's children do.
+    """
+    _fold()
+    prometheus.write_for_others()
+
+
+def _fold() -> None:
     for watched in POOLS.watched():
         sweep(watched)
         LEDGER.post(judgement.judge_open, watched)
@@ -109,7 +118,7 @@ def flush() -> None:
 
 def findings() -> tuple[Finding, ...]:
     """The last findings of this process, oldest first, at most 500."""
-    flush()
+    _fold()
     return FOUND.recent()
 
 
@@ -123,7 +132,7 @@ def settle(timeout: float = 1.0) -> bool:
 
 def snapshot() -> tuple[PoolSnapshot, ...]:
     """Every pool of this process now, with who holds its connections."""
-    flush()
+    _fold()
     return POOLS.snapshot()
 
 
@@ -155,7 +164,7 @@ def totals(request: Request) -> RequestTotals:
 
 
 def _accumulators() -> Accumulators:
-    flush()
+    _fold()
     return LEDGER.accumulators
 
 

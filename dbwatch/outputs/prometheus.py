@@ -371,6 +371,12 @@ def _writer_for(source: Source) -> MultiprocessWriter:
     return _writers[0]
 
 
+def write_for_others() -> None:
+    """Write now what the flusher would write within the next second, where several processes share their metrics."""
+    for writer in _writers:
+        writer.write()
+
+
 def start_anew() -> None:
     """In a forked child."""
     for writer in _writers:

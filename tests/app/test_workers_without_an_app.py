@@ -68,6 +68,40 @@ def test_a_worker_serves_its_metrics_on_a_port_of_its_own(tmp_path: Path) -> Non
         worker.stop()
 
 
+ENDING = """
+import time
+import os
+import dbwatch
+from sqlalchemy import QueuePool, create_engine, text
+
+port = dbwatch.serve_metrics(0)
+child = os.fork()
+if child == 0:
+    engine = create_engine("sqlite://", poolclass=QueuePool)
+    dbwatch.watch(engine, name="jobs")
+    for _ in range(20):
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    dbwatch.flush()
+    os._exit(0)
+os.waitpid(child, 0)
+print("port", port, flush=True)
+print("done", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing forks on Windows")
+def test_a_child_that_ends_abruptly_loses_nothing_it_has_flushed(tmp_path: Path) -> None:
+    directory = tmp_path / "metrics"
+    directory.mkdir()
+    worker = start(ENDING, tmp_path, PROMETHEUS_MULTIPROC_DIR=str(directory))
+    try:
+        assert scrape(worker).value("dbwatch_hold_seconds_count", pool="jobs") == 20
+    finally:
+        worker.stop()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing forks on Windows")
 def test_the_parent_of_forked_workers_serves_the_sums_of_all(tmp_path: Path) -> None:
     directory = tmp_path / "metrics"
