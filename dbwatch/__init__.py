@@ -3,9 +3,9 @@
 One line watches every SQLAlchemy engine of a FastAPI or Starlette app: ``app.add_middleware(DBWatchMiddleware)``.
 """
 
+from dbwatch.facts import Finding, Holder, PoolAdvice, PoolSnapshot, Remark, RequestTotals
 from dbwatch.middleware import DBWatchMiddleware
 from dbwatch.readiness import PoolReadiness, Readiness, readiness
-from dbwatch.records import Finding, Holder, PoolAdvice, PoolSnapshot, Remark, RequestTotals
 from dbwatch.runtime import advice, current_request, findings, flush, install, serve_metrics, settle, snapshot, watch
 from dbwatch.settings import ConfigurationError
 from dbwatch.version import __version__

@@ -5,9 +5,10 @@ from collections import deque
 from collections.abc import Callable
 
 from dbwatch.callsites import describe
+from dbwatch.facts import Finding
 from dbwatch.guard import guarded
 from dbwatch.ledger import LEDGER, Ledger
-from dbwatch.records import Checkout, Finding, Request, Site
+from dbwatch.records import Checkout, Request, Site
 
 #: Findings kept for programs, the live page and tests.
 KEPT = 500

@@ -16,11 +16,10 @@ from weakref import ref
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import NullPool, Pool, SingletonThreadPool, StaticPool
 
-from dbwatch.callsites import describe
+from dbwatch.facts import PoolSnapshot
+from dbwatch.holders import holder_of
 from dbwatch.ledger import LEDGER, Ledger
-from dbwatch.records import NO_REQUEST, OTHER, Checkout, Holder, PoolSnapshot, WatchedPool
-from dbwatch.routes import route_of
-from dbwatch.sqltext import shortened
+from dbwatch.records import OTHER, WatchedPool
 
 T = TypeVar("T")
 
@@ -354,7 +353,7 @@ def _snapshot(name: str, states: list[WatchedPool], now: float) -> PoolSnapshot:
         oldest_checkout_seconds=max((c.hold_seconds(now) for c in out), default=0.0),
         timeout_seconds=max(map(pool_timeout, current), default=0.0),
         attributes=states[-1].attributes,
-        holders=tuple(_holder(checkout, now) for checkout in out),
+        holders=tuple(holder_of(checkout, now) for checkout in out),
         server_allows=max((w.server_allows for w in states if w.server_allows is not None), default=None),
         server_idle_seconds=max(
             (w.server_idle_seconds for w in states if w.server_idle_seconds is not None), default=None
@@ -387,19 +386,3 @@ def _places(pool: Pool) -> int | None:
     if not callable(checkedin) or not callable(checkedout):
         return None
     return int(checkedin()) + int(checkedout())
-
-
-def _holder(checkout: Checkout, now: float) -> Holder:
-    request = checkout.request
-    return Holder(
-        method=NO_REQUEST if request is None else request.method,
-        route=NO_REQUEST if request is None else route_of(request),
-        age_seconds=checkout.hold_seconds(now),
-        executing=checkout.running > 0,
-        executing_seconds=checkout.executing_seconds(now),
-        statements=checkout.statements,
-        leaked=checkout.leaked,
-        overflow=checkout.overflow,
-        lines=describe(checkout.site),
-        last_statement=shortened(checkout.last_statement),
-    )

@@ -11,6 +11,7 @@ from dbwatch import advising, guard, hooks, judgement, leaks
 from dbwatch.accumulators import Accumulators
 from dbwatch.callsites import APP_CODE
 from dbwatch.context import REQUEST
+from dbwatch.facts import Finding, PoolAdvice, PoolSnapshot, Remark, RequestTotals, Waiter
 from dbwatch.findings import FOUND
 from dbwatch.hooks.pool import sweep
 from dbwatch.idling import WATCH
@@ -23,7 +24,7 @@ from dbwatch.outputs.live.state import merge
 from dbwatch.outputs.logs import FINDING_LOG
 from dbwatch.outputs.series import Series, Source, pool_gauges, route_connections
 from dbwatch.pools import POOLS
-from dbwatch.records import NO_REQUEST, Finding, PoolAdvice, PoolSnapshot, Remark, Request, RequestTotals, Waiter
+from dbwatch.records import NO_REQUEST, Request
 from dbwatch.routes import route_of
 from dbwatch.settings import THRESHOLDS, Settings, build
 from dbwatch.telemetry import TELEMETRY

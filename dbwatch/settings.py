@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from dbwatch.records import Finding
+    from dbwatch.facts import Finding
 
 METRICS_PATH = "/metrics"
 #: The names of the remarks on a configuration.

@@ -7,18 +7,13 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Final, Literal
 
-from dbwatch.callsites import describe
-from dbwatch.idling import whereabouts
+from dbwatch.facts import Holder
+from dbwatch.holders import IDLE_SECONDS, holder_of, wants
 from dbwatch.pools import POOLS, pool_limit, pool_size, pool_timeout
 from dbwatch.records import NO_REQUEST, Checkout, Request, Site
-from dbwatch.routes import route_of
-from dbwatch.sqltext import shortened
 
 #: Holders listed one by one.
 LISTED: Final = 50
-
-#: Idle seconds from which a holder that has not held for long is no longer merely between two statements.
-IDLE_SECONDS: Final = 0.1
 
 Verdict = Literal["leak", "nested", "idle_holds", "long_transactions", "too_small"]
 
@@ -60,26 +55,6 @@ _REMEDIES: Final[dict[Verdict, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class HolderLine:
-    """One holder as the report shows it. Times in seconds."""
-
-    method: str
-    route: str
-    age_seconds: float
-    executing: bool
-    executing_seconds: float
-    leaked: bool
-    #: What its request wants besides, empty if nothing is known of it.
-    wants: str
-    lines: tuple[str, ...]
-    #: The line of the app at which an idle holder is, if that can be told.
-    now_at: tuple[str, ...]
-    #: The line that made the session of a leak, if there was one.
-    made_at: tuple[str, ...]
-    last_statement: str
-
-
-@dataclass(frozen=True, slots=True)
 class TimeoutReport:
     """A pool at the moment in which a checkout gave up. Taken at once; it holds no connection and no frame."""
 
@@ -94,7 +69,7 @@ class TimeoutReport:
     limit: float
     waiters: int
     verdict: Verdict
-    holders: tuple[HolderLine, ...]
+    holders: tuple[Holder, ...]
     left_out: int
 
     @property
@@ -146,7 +121,7 @@ def take(victim: Checkout) -> TimeoutReport:
         # Counted, not looked at: of thousands that give up together each makes a report.
         waiters=sum(len(watched.waiting) for watched in pools),
         verdict=judge(out, waited, now),
-        holders=tuple(_holder(checkout, now) for checkout in out[:LISTED]),
+        holders=tuple(holder_of(checkout, now) for checkout in out[:LISTED]),
         left_out=max(0, len(out) - LISTED),
     )
 
@@ -162,7 +137,7 @@ def _class_of(checkout: Checkout, waited: float, now: float) -> Verdict:
     if checkout.leaked:
         return "leak"
     # What executes waits for nobody; it is another task of its request that does.
-    if not checkout.running and _wants(checkout):
+    if not checkout.running and wants(checkout):
         return "nested"
     age = checkout.hold_seconds(now)
     executing = checkout.executing_seconds(now)
@@ -175,31 +150,7 @@ def _class_of(checkout: Checkout, waited: float, now: float) -> Verdict:
     return "long_transactions" if executing >= age / 2 or checkout.streaming else "idle_holds"
 
 
-def _holder(checkout: Checkout, now: float) -> HolderLine:
-    request = checkout.request
-    return HolderLine(
-        method=NO_REQUEST if request is None else request.method,
-        route=NO_REQUEST if request is None else route_of(request),
-        age_seconds=checkout.hold_seconds(now),
-        executing=checkout.running > 0,
-        executing_seconds=checkout.executing_seconds(now),
-        leaked=checkout.leaked,
-        wants=_wants(checkout),
-        lines=describe(checkout.site),
-        now_at=describe(whereabouts(checkout)[:1]) if not checkout.running and not checkout.leaked else (),
-        made_at=describe(checkout.made_at) if checkout.leaked else (),
-        last_statement=shortened(checkout.last_statement),
-    )
-
-
-def _wants(checkout: Checkout) -> str:
-    waiting = checkout.request.waiting if checkout.request is not None else None
-    if waiting and any(other.pool.name == checkout.pool.name for other in list(waiting)):
-        return "waiting for another connection"
-    return "gave up waiting for another connection" if checkout.starved else ""
-
-
-def _line(holder: HolderLine) -> str:
+def _line(holder: Holder) -> str:
     if holder.leaked:
         doing = "leaked"
     elif holder.executing:
@@ -210,10 +161,10 @@ def _line(holder: HolderLine) -> str:
         doing = "idle"
     who = holder.route if holder.method == NO_REQUEST else f"{holder.method} {holder.route}"
     where = f" at {holder.lines[0]}" if holder.lines else ""
-    if holder.now_at and holder.now_at != holder.lines[:1]:
-        where += f", now at {holder.now_at[0]}"
-    if holder.made_at and holder.made_at != holder.lines[:1]:
-        where += f", session made at {holder.made_at[0]}"
+    if holder.now_at and holder.now_at not in holder.lines[:1]:
+        where += f", now at {holder.now_at}"
+    if holder.made_at and holder.made_at not in holder.lines[:1]:
+        where += f", session made at {holder.made_at}"
     statement = f", last statement: {holder.last_statement}" if holder.last_statement else ""
     return (
         f"{who}: {holder.age_seconds:.2f} s, {doing} (executing {holder.executing_seconds:.2f} s in all)"

@@ -11,12 +11,12 @@ from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from dbwatch.facts import Remark
 from dbwatch.outputs import prometheus
 from dbwatch.outputs.live import quantiles, sizing, verdict
 from dbwatch.outputs.live.document import Advice, FindingGroup, Gauges, Level, Verdict
 from dbwatch.outputs.live.history import whole
 from dbwatch.outputs.live.remarks import Configuration, remarks
-from dbwatch.records import Remark
 from dbwatch.settings import THRESHOLDS
 
 _TIMEOUT_SECONDS: Final = 15.0

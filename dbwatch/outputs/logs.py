@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from time import monotonic
 
 from dbwatch.catalog import FINDINGS
-from dbwatch.records import NO_REQUEST, Finding
+from dbwatch.facts import Finding
+from dbwatch.records import NO_REQUEST
 
 logger = logging.getLogger("dbwatch")
 

@@ -18,11 +18,12 @@ from opentelemetry.trace import Span, format_span_id, format_trace_id, set_span_
 
 from dbwatch import catalog
 from dbwatch.callsites import describe
+from dbwatch.facts import Finding, RequestTotals
 from dbwatch.guard import guarded
 from dbwatch.judgement import proven
 from dbwatch.ledger import Ledger
 from dbwatch.outputs.series import Series, Source
-from dbwatch.records import Checkout, Finding, Request, RequestTotals
+from dbwatch.records import Checkout, Request
 from dbwatch.version import __version__
 
 #: Labels of the catalogue as attributes of the semantic conventions; every other one is called ``dbwatch.<label>``.

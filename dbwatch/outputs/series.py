@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from dbwatch.accumulators import Accumulators
-from dbwatch.records import PoolSnapshot
+from dbwatch.facts import PoolSnapshot
 
 Series = dict[tuple[str, ...], float]
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from dbwatch.catalog import FINDINGS
-from dbwatch.records import Finding
+from dbwatch.facts import Finding
 
 _RULE = re.compile(
     r"(?P<finding>\S+)(?:\s+at\s+(?P<file>\S+))?(?:\s+in\s+(?P<test>\S.*?))?\s+because\s+(?P<reason>\S.*)"

@@ -8,9 +8,9 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dbwatch.facts import Finding
 from dbwatch.findings import FOUND
 from dbwatch.pytest_plugin.tally import Holds
-from dbwatch.records import Finding
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from dbwatch.facts import Finding
 from dbwatch.pytest_plugin.limits import Limits
 from dbwatch.pytest_plugin.tally import Holds, Tally, Use
-from dbwatch.records import Finding
 
 
 class DBWatch:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pytest
 
 from dbwatch import leaks, runtime, settings
+from dbwatch.facts import Finding
 from dbwatch.hooks.engines import forget_creations
 from dbwatch.outputs.logs import paragraph
 from dbwatch.pytest_plugin.apps import watch_apps
@@ -19,7 +20,7 @@ from dbwatch.pytest_plugin.fixture import DBWatch
 from dbwatch.pytest_plugin.limits import LimitError, Limits
 from dbwatch.pytest_plugin.results import Results, Row
 from dbwatch.pytest_plugin.tally import Holds, Tally, Use
-from dbwatch.records import Finding, reserve_request_number
+from dbwatch.records import reserve_request_number
 
 #: How long a verdict may be waited for, in seconds: a thread lets go of its request a moment after the response.
 _PATIENCE: Final = 0.5

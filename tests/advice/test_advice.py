@@ -8,9 +8,9 @@ from sqlalchemy import Engine, QueuePool, create_engine, text
 
 import dbwatch
 from dbwatch import runtime
+from dbwatch.facts import PoolAdvice
 from dbwatch.outputs.live import sampler
 from dbwatch.outputs.live.sizing import ENOUGH_SAMPLES
-from dbwatch.records import PoolAdvice
 
 
 @pytest.fixture

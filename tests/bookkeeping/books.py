@@ -4,9 +4,9 @@ import gc
 
 import dbwatch
 from dbwatch import runtime
+from dbwatch.facts import PoolSnapshot
 from dbwatch.ledger import LEDGER
 from dbwatch.pools import POOLS
-from dbwatch.records import PoolSnapshot
 
 
 def open_new_books() -> None:

@@ -4,8 +4,8 @@ from prometheus_client import CollectorRegistry
 
 import dbwatch
 from dbwatch import runtime
+from dbwatch.facts import PoolSnapshot
 from dbwatch.pools import POOLS
-from dbwatch.records import PoolSnapshot
 
 
 class Numbers:

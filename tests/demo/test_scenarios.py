@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 import dbwatch
 from dbwatch.catalog import FINDINGS
-from dbwatch.records import Finding
+from dbwatch.facts import Finding
 from demo_app.postgres import EmbeddedPostgres
 from demo_app.scenarios import SCENARIOS, background_task, http_call, pool_too_small
 from demo_app.scenarios.scenario import Scenario, Variant

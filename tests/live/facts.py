@@ -37,6 +37,8 @@ def rows(number: int, state: str, route: str = "/reports", method: str = "GET") 
         "statements": 1,
         "overflow": False,
         "lines": [],
+        "now_at": "",
+        "made_at": "",
         "last_statement": "",
     }
     return [row.copy() for _ in range(number)]  # type: ignore[misc]

@@ -4,6 +4,7 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from tests.servers.waiting import eventually
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
 
 Look = Callable[..., Viewer]
+SHOP = Path(__file__).with_name("shop.py").read_text().splitlines()
 
 
 def exhaust(shop: Shop, seconds: float = 5.0) -> None:
@@ -57,7 +59,11 @@ def test_an_exhausted_pool_changes_the_verdict_and_lists_the_true_holders(shop: 
     assert (len(reports), len(searches)) == (12, 3)
     assert {state for _, state, _, _ in reports} == {"idle"}
     assert {state for _, state, _, _ in searches} == {"executing"}
-    assert all(line.startswith("tests/live/shop.py:") and line.endswith(" report") for _, _, line, _ in reports)
+    lines = [line.split("\n") for _, _, line, _ in reports]
+    assert {taken.rpartition(":")[0] for taken, _ in lines} == {"tests/live/shop.py"}
+    assert all(taken.endswith(" report") for taken, _ in lines)
+    sleeps = next(number for number, text in enumerate(SHOP, 1) if "time.sleep(seconds)" in text)
+    assert {now for _, now in lines} == {f"now at tests/live/shop.py:{sleeps} report"}
     assert {statement for *_, statement in searches} == {"SELECT 1 AS hits FROM pg_sleep(%(seconds)s)"}
     assert viewer.column("waiters", "route")
     assert set(viewer.column("waiters", "route")) <= {"GET /products", "GET /orders/{order_id}"}

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import pytest
 
+from dbwatch.facts import Finding, Waiter
 from dbwatch.ledger import Ledger
 from dbwatch.outputs.live import document
 from dbwatch.outputs.live.document import State, WorkerState
 from dbwatch.outputs.live.history import SAMPLES
 from dbwatch.outputs.live.report import Reporter, Source
 from dbwatch.outputs.live.state import LATE_SECONDS, merge
-from dbwatch.records import Finding, Waiter
 from tests.live.facts import finding, holder, snapshot
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from dbwatch.facts import Finding
 from dbwatch.pytest_plugin.excuses import ExcuseError, Rule, entry, read_baseline, write_baseline
 from dbwatch.pytest_plugin.limits import LimitError, Limits
 from dbwatch.pytest_plugin.results import Results, Row
-from dbwatch.records import Finding
 
 LEAK = Finding(
     finding="leaked_connection",

@@ -30,6 +30,10 @@ class HolderRow(TypedDict):
     statements: int
     overflow: bool
     lines: list[str]
+    #: The line at which a holder that has idled for long is now, empty if that cannot be told.
+    now_at: str
+    #: The line that made the session of a leak, empty if there is none.
+    made_at: str
     last_statement: str
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from dbwatch.catalog import FINDINGS
+from dbwatch.facts import Finding
 from dbwatch.outputs.live.document import FindingGroup
-from dbwatch.records import Finding
 
 #: Groups shown, latest first.
 SHOWN = 60

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from dbwatch.accumulators import Accumulators, Histogram
 from dbwatch.catalog import METRICS
+from dbwatch.facts import PoolSnapshot
 from dbwatch.outputs.live.document import Samples, Slots, Totals
-from dbwatch.records import PoolSnapshot
 
 #: Samples kept: ten minutes of seconds.
 SAMPLES = 600

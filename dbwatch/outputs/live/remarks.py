@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from dbwatch.records import Remark
+from dbwatch.facts import Remark
 
 #: Users have gone after this time; load balancers and gateways commonly give up after 30 or 60 s.
 PATIENCE_SECONDS: Final = 10.0

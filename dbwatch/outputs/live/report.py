@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from dbwatch.accumulators import Accumulators
 from dbwatch.catalog import METRICS
+from dbwatch.facts import Finding, Holder, PoolSnapshot, Waiter
 from dbwatch.outputs.live import grouping, quantiles, verdict
 from dbwatch.outputs.live.document import (
     VERSION,
@@ -18,7 +19,6 @@ from dbwatch.outputs.live.document import (
 )
 from dbwatch.outputs.live.history import History, PoolHistory, whole
 from dbwatch.outputs.live.remarks import THREADS
-from dbwatch.records import Finding, Holder, PoolSnapshot, Waiter
 from dbwatch.version import __version__
 
 #: Holders and waiters listed for each pool, oldest first.
@@ -127,6 +127,8 @@ class Reporter:
             "statements": holder.statements,
             "overflow": holder.overflow,
             "lines": list(holder.lines),
+            "now_at": holder.now_at,
+            "made_at": holder.made_at,
             "last_statement": holder.last_statement,
         }
 

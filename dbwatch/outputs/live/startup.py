@@ -4,8 +4,8 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from dbwatch.catalog import FINDINGS
+from dbwatch.facts import Remark
 from dbwatch.outputs.live.remarks import Configuration, remarks
-from dbwatch.records import Remark
 
 logger = logging.getLogger("dbwatch")
 

@@ -60,7 +60,11 @@ function fill(one, rows, keyOf) {
 const say = (read) => (cell, row) => setText(cell, read(row));
 
 function lines(cell, row) {
-  setText(cell, row.lines[0] ?? "–");
+  if (!cell.firstElementChild) cell.append(h("span"), h("small"));
+  const [taken, also] = cell.children;
+  setText(taken, row.lines[0] ?? "–");
+  const other = (line, words) => (line && line !== row.lines[0] ? `${words} ${line}` : "");
+  setText(also, other(row.now_at, "now at") || other(row.made_at, "session made at"));
   cell.title = row.lines.join("\n");
 }
 
