@@ -79,10 +79,11 @@ def paragraph(finding: Finding, left_out: int = 0) -> str:
     kind = FINDINGS[finding.finding]
     where = "outside a request" if finding.method == NO_REQUEST else f"in {finding.method} {finding.route}"
     lines = "".join(f"\n    {line}" for line in finding.lines)
+    message = finding.message.replace("\n", "\n  ")
     more = f" ({left_out} more of these were left out of the log since the last one.)" if left_out else ""
     return (
         f"{kind.title} [{finding.finding}] {where}, pool {finding.pool}.{lines}\n"
-        f"  {finding.message}\n  Cause: {kind.cause}\n  Fix: {kind.fix}\n  More: {kind.page}{more}"
+        f"  {message}\n  Cause: {kind.cause}\n  Fix: {kind.fix}\n  More: {kind.page}{more}"
     )
 
 
