@@ -4,6 +4,7 @@ from dbwatch.version import __version__
 
 project = "dbwatch"
 author = "The dbwatch authors"
+project_copyright = "the dbwatch authors, under the MIT licence"
 release = __version__
 
 extensions = ["myst_parser"]
