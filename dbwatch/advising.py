@@ -55,6 +55,7 @@ def _when_folded(_nothing: None) -> None:
 
 def _say(_nothing: None) -> None:
     startup.say(_configurations(), THRESHOLDS.ignore_advice, serves=_serves)
+    LEDGER.try_fold()  # a pool that was seen here for the first time is a fact as well
 
 
 def _configurations() -> Iterator[tuple[str, Configuration]]:

@@ -29,6 +29,7 @@ from tests.servers.asgi import serve
 #: by an app with a metrics page of its own, for a readiness probe, with OpenTelemetry, where the endpoint is the only
 #: line of the app that is known.
 _ELSEWHERE = (
+    "advising.",
     "engines.scan",
     "prometheus.write",
     "prometheus.remove_dead_gauges",
