@@ -6,7 +6,7 @@ listener, even an empty one, makes every connection about 14 µs dearer for the 
 
 from threading import Lock
 
-from dbwatch.hooks import connections, driver, engines, errors, limits, pool, sessions, statements, wait
+from dbwatch.hooks import connections, driver, engines, errors, limits, pool, sessions, statements, unwinding, wait
 from dbwatch.hooks.switch import SWITCH
 
 _lock = Lock()
@@ -28,6 +28,7 @@ def install(*, server_limits: bool = False) -> None:
             errors.install()
             driver.install()
             sessions.install()
+            unwinding.install()
             approximate = wait.install()
             if approximate:
                 APPROXIMATE.append(approximate)

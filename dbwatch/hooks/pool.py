@@ -25,6 +25,7 @@ from dbwatch.context import ATTEMPT, REQUEST, owner_now, waits_for
 from dbwatch.guard import guarded
 from dbwatch.hooks.connections import pool_of
 from dbwatch.hooks.switch import SWITCH
+from dbwatch.hooks.unwinding import unwinding
 from dbwatch.leaks import judge_late
 from dbwatch.ledger import LEDGER
 from dbwatch.pools import POOL_ATTRIBUTE, POOLS
@@ -243,9 +244,11 @@ def _failing(connection: Any) -> None:
 def _judge_rollback(checkout: Checkout, core_was_reset: bool) -> None:
     """Was the ROLLBACK before this return anybody's wish? The ORM's close rolls back by itself and its rollback() says
     so (Session.after_rollback takes the count back); Core's close leaves ``transaction_was_reset`` set. Writes that no
-    ROLLBACK has undone yet are undone by the pool right after this.
+    ROLLBACK has undone yet are undone by the pool right after this. A close that an exception has brought about is no
+    forgotten commit, whatever the client is told.
     """
-    if checkout.writes or (checkout.rolled_back and (checkout.session or core_was_reset)):
+    implicit = checkout.writes or (checkout.rolled_back and (checkout.session or core_was_reset))
+    if implicit and not unwinding():
         checkout.lost = checkout.writes or checkout.rolled_back
         if checkout.request is not None:
             checkout.request.notable = True

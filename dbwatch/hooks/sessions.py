@@ -8,6 +8,7 @@ latter is followed by the session's ``after_rollback`` (2.0 and 2.1). AsyncSessi
 import functools
 import sys
 from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import Any
 from weakref import ref
 
@@ -43,17 +44,29 @@ def wrap_init(original: Callable[..., None]) -> Callable[..., None]:
 
 @guarded("sessions.made")
 def made(session: Any) -> None:
-    """A session was made."""
-    session.__dict__[_MADE_AT] = call_site(sys._getframe(2), 1)
+    """A session was made. The line is where the app asked for it, not where a class of the app's calls super()."""
+    frame: FrameType | None = sys._getframe(3)
+    while frame is not None and _initialises_a_session(frame):
+        frame = frame.f_back
+    session.__dict__[_MADE_AT] = call_site(frame, 1)
+
+
+def _initialises_a_session(frame: FrameType) -> bool:
+    code = frame.f_code
+    if code.co_name != "__init__" or not code.co_argcount:
+        return False
+    made = frame.f_locals.get(code.co_varnames[0])
+    return isinstance(made, Session) or hasattr(type(made), "sync_session_class")  # AsyncSession needs greenlet
 
 
 @guarded("sessions.after_begin")
-def on_after_begin(session: Any, _transaction: Any, connection: Any) -> None:
+def on_after_begin(session: Any, transaction: Any, connection: Any) -> None:
     """A session began a transaction on a connection: from now on it is an ORM connection, unless the session has joined
-    a transaction that somebody else began, within a savepoint. That one's rollback is its owner's wish.
+    a transaction that somebody else began, within a savepoint or not. That one's rollback is its owner's wish.
     """
     try:
-        checkout = None if connection.in_nested_transaction() else connection.info.get(CHECKOUT_KEY)
+        joined = connection.in_nested_transaction() or not _owns(transaction, connection)
+        checkout = None if joined else connection.info.get(CHECKOUT_KEY)
     except Exception:  # noqa: BLE001  an invalidated connection has no info
         return
     if checkout is not None:
@@ -62,6 +75,14 @@ def on_after_begin(session: Any, _transaction: Any, connection: Any) -> None:
         request = REQUEST.get()
         if request is not None and request.ended_at is None:
             _serves(session, request, checkout)
+
+
+def _owns(transaction: Any, connection: Any) -> bool:
+    """True if the session's transaction commits on the connection, and is not only a guest there
+    (``join_transaction_mode="rollback_only"``). By a private name (2.0, 2.1); without it, every transaction counts.
+    """
+    joined = getattr(transaction, "_connections", {}).get(connection)
+    return joined is None or bool(joined[2])
 
 
 def _serves(session: Any, request: Request, checkout: Checkout) -> None:

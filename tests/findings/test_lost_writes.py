@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.core.numbers import Numbers
+from tests.findings.apps.failures import failing, failing_async
 from tests.findings.apps.writes import KEPT, KEPT_ON_POSTGRES, LOST, LOST_ON_POSTGRES, LOST_ON_PSYCOPG, Transaction
 from tests.findings.conftest import StageApp
 from tests.findings.guilty import place
@@ -103,6 +104,16 @@ def test_a_rollback_on_a_response_that_reports_a_success_loses_rows(status: int,
     with stage("sqlite-pysqlite", transactions_at_endpoints) as visitor:
         assert visitor.post(f"/text_insert?status={status}").status_code == status
         assert [finding.finding for finding in visitor.findings()] == ["lost_write"]
+
+
+@pytest.mark.parametrize("database", [*SYNC, *ASYNC])
+def test_what_an_exception_rolled_back_is_not_lost_even_if_the_response_is_a_success(
+    database: str, stage: StageApp, numbers: Numbers
+) -> None:
+    with stage(database, failing_async if database in ASYNC else failing) as visitor:
+        for path in ("/block", "/finally", "/again", "/connection"):
+            assert visitor.get(path).status_code == 200
+        assert visitor.findings() == ()
 
 
 def a_websocket_that_writes(stage: Stage) -> None:

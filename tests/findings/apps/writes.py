@@ -163,6 +163,12 @@ def merge(session: Session) -> None:
     )
 
 
+def core_lent_and_forgotten(connection: Connection) -> None:
+    connection.begin()
+    with Session(connection) as session:
+        text_insert(session)
+
+
 LOST: tuple[Transaction, ...] = (
     orm_flush,
     orm_changed_object,
@@ -185,6 +191,7 @@ LOST: tuple[Transaction, ...] = (
     core_driver_sql,
     core_begun_and_forgotten,
     core_write_after_autocommit,
+    core_lent_and_forgotten,
 )
 # sqlite3 begins no transaction for a statement that starts with WITH, so there it is committed at once.
 LOST_ON_POSTGRES: tuple[Transaction, ...] = (insert_from_a_cte, insert_inside_a_cte)
@@ -352,6 +359,13 @@ def core_autocommit_after_a_write(connection: Connection) -> None:
     core_insert(connection)
 
 
+def core_transaction_lent_to_a_session(connection: Connection) -> None:
+    transaction = connection.begin()
+    with Session(connection) as session:
+        text_insert(session)
+    transaction.rollback()
+
+
 def temporary_table(session: Session) -> None:
     session.execute(text("CREATE TEMPORARY TABLE wanted (number INTEGER)"))
     session.execute(text("INSERT INTO wanted (number) VALUES (1), (2)"))
@@ -389,6 +403,7 @@ KEPT: tuple[Transaction, ...] = (
     core_savepoint_rolled_back,
     core_autocommit,
     core_autocommit_after_a_write,
+    core_transaction_lent_to_a_session,
     temporary_table,
 )
 KEPT_ON_POSTGRES: tuple[Transaction, ...] = (update_inside_a_cte_of_no_rows,)
