@@ -1,8 +1,9 @@
 """What kind of statement a text is, by its leading keyword. Decided once for each text and remembered."""
 
 import re
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
-from typing import Final
+from typing import Any, Final
 
 
 class StatementKind(Enum):
@@ -70,6 +71,19 @@ _BY_KEYWORD: Final = {
         StatementKind.DEFINITION,
     ),
 }
+
+#: Functions that are called for what they do: settings, notifications, sequences, locks (PostgreSQL, MySQL).
+_EFFECTS: Final = re.compile(
+    r"\A\s*SELECT\s+(?:pg_catalog\.)?(?:set_config|pg_notify|nextval|setval|currval|lastval|pg_(?:try_)?advisory\w*|"
+    r"get_lock|release_lock)\s*\((?!.*\bFROM\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+#: The number of rows asked for: a literal, a named or numbered placeholder, or the next one in order.
+_PAGE: Final = re.compile(
+    r"\b(?:LIMIT|FETCH\s+(?:FIRST|NEXT)|TOP)\s*\(?\s*(?:(?P<rows>\d+)|%\((?P<name>\w+)\)s|[:@](?P<bound>\w+)|"
+    r"\$(?P<number>\d+)|(?P<next>\?|%s))",
+    re.IGNORECASE,
+)
 
 _known: dict[str, StatementKind] = {}
 #: For the whole process: a table of the same name that is not temporary is left out with them.
@@ -170,6 +184,29 @@ def _is_temporary(text: str) -> bool:
 def savepoint_name(statement: str) -> str:
     """The name in ``SAVEPOINT name`` or ``ROLLBACK TO [SAVEPOINT] name``."""
     return statement.rstrip("; \n").rpartition(" ")[2]
+
+
+def has_an_effect(statement: str) -> bool:
+    """True if a SELECT fetches nothing but calls a function for what it does: a setting, a sequence, a lock."""
+    return _EFFECTS.match(statement) is not None
+
+
+def page_size(statement: str, parameters: Mapping[str, Any] | Sequence[Any]) -> int:
+    """Rows that a SELECT asks for at most by its last LIMIT, FETCH FIRST or TOP; 0 where nothing says so."""
+    last = None
+    for last in _PAGE.finditer(statement):  # noqa: B007  only the last is of the whole statement
+        pass
+    if last is None:
+        return 0
+    if last["rows"]:
+        return int(last["rows"])
+    name = last["name"] or last["bound"]
+    if isinstance(parameters, Mapping):
+        asked = parameters.get(name)
+    else:
+        place = int(last["number"] or 0) - 1 if last["number"] else statement[: last.start("next")].count(last["next"])
+        asked = parameters[place] if place < len(parameters) else None
+    return asked if isinstance(asked, int) else 0
 
 
 def shortened(statement: str, limit: int = 300) -> str:

@@ -1,9 +1,14 @@
 """The driver's own connection in the app's hands: COPY, notifications, its own statements.
 
 What the app does with ``raw_connection.driver_connection`` (asyncpg: ``(await c.get_raw_connection())
-.driver_connection``) passes no hook, so nothing is said about whether the hold was idle.
+.driver_connection``) or with a cursor of its own (``connection.connection.cursor()``) passes no hook, so nothing is
+said about whether the hold was idle.
 """
 
+import functools
+import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from sqlalchemy.pool import base
@@ -22,6 +27,24 @@ def wrap_driver_connection(original: property) -> property:
     return property(driver_connection, doc=original.__doc__)
 
 
+def wrap_cursor(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``cursor()`` of the pool's proxy, noted unless a statement of SQLAlchemy asks for it."""
+
+    @functools.wraps(original)
+    def cursor(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _runs_a_statement(sys._getframe(1)):
+            handed_out(self)
+        return original(self, *args, **kwargs)
+
+    return cursor
+
+
+def _runs_a_statement(frame: FrameType) -> bool:
+    """True in ``create_cursor()`` and its kin of an execution context, SQLAlchemy's or another dialect's."""
+    name = frame.f_code.co_name
+    return name.startswith("create_") and name.endswith("cursor")
+
+
 @guarded("driver.handed_out")
 def handed_out(proxy: Any) -> None:
     """The app asked for the driver's connection."""
@@ -31,8 +54,11 @@ def handed_out(proxy: Any) -> None:
 
 
 def install() -> None:
-    """Wrap the property of the pool's proxy class, whose name is private; without it, such use counts as idle."""
+    """Wrap two names of the pool's proxy class, which is private; without them, such use counts as idle."""
     proxy: Any = getattr(base, "_ConnectionFairy", None)
-    original = getattr(proxy, "__dict__", {}).get("driver_connection")
+    names = getattr(proxy, "__dict__", {})
+    original, cursor = names.get("driver_connection"), names.get("cursor")
     if isinstance(original, property):
         proxy.driver_connection = wrap_driver_connection(original)
+    if callable(cursor):
+        proxy.cursor = wrap_cursor(cursor)

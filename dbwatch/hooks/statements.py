@@ -22,7 +22,7 @@ from dbwatch.guard import guarded
 from dbwatch.hooks.pool import CHECKOUT_KEY
 from dbwatch.records import Checkout, Request
 from dbwatch.settings import THRESHOLDS
-from dbwatch.sqltext import StatementKind, kind_of, savepoint_name
+from dbwatch.sqltext import StatementKind, has_an_effect, kind_of, page_size, savepoint_name
 
 #: A SELECT that runs again after this many seconds is polled, not repeated.
 POLL_SECONDS = 0.1
@@ -31,6 +31,8 @@ REMEMBERED_STATEMENTS = 200
 
 #: A SELECT with so many parameters, or with a list for one, asks for many rows at once.
 BATCH_PARAMETERS = 10
+#: A SELECT with a LIMIT of so many goes through a table page by page.
+PAGE_ROWS = 100
 
 _MARK = "__dbwatch_wrapper__"
 _WRITES = (StatementKind.WRITE, StatementKind.INSERT, StatementKind.INSERT_WITHIN)
@@ -229,17 +231,20 @@ def _count_repeats(request: Request, checkout: Checkout, statement: str, context
     if times == 1 and len(counts) >= REMEMBERED_STATEMENTS:
         counts.clear()
     counts[statement] = (times, now)
-    if times == THRESHOLDS.repeated_statements and not _asks_for_many(context):
+    if times == THRESHOLDS.repeated_statements and not _asks_for_many(statement, context):
         judgement.repeated(request, checkout, statement, call_site(sys._getframe(2)), times)
 
 
-def _asks_for_many(context: Any) -> bool:
-    """True if the statement fetches a batch, as selectinload() does for each 500 parents: that is no N+1."""
-    parameters = context.parameters
-    values = parameters[0] if parameters else ()
-    if isinstance(values, Mapping):
-        values = values.values()
-    return len(values) >= BATCH_PARAMETERS or any(isinstance(value, list | tuple) for value in values)
+def _asks_for_many(statement: str, context: Any) -> bool:
+    """True if the statement fetches a batch, as selectinload() does for each 500 parents, or a page of many rows, or
+    no rows at all: that is no N+1.
+    """
+    given = context.parameters
+    parameters = given[0] if given else ()
+    values = parameters.values() if isinstance(parameters, Mapping) else parameters
+    if len(values) >= BATCH_PARAMETERS or any(isinstance(value, list | tuple) for value in values):
+        return True
+    return page_size(statement, parameters) >= PAGE_ROWS or has_an_effect(statement)
 
 
 @guarded("statements.failed")

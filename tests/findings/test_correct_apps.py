@@ -116,6 +116,8 @@ LOOK_FAULTY: list[tuple[Build, Callable[[Visitor], None], tuple[str, ...]]] = [
     (correct.rollback_in_another_thread, over("/"), SYNC[-1:]),
     (correct.task_that_works_on, over("/"), ASYNC[-1:]),
     (correct.work_with_the_drivers_own_connection, seldom, ASYNC[1:]),
+    (correct.cursor_of_the_driver, seldom, SYNC[1:]),
+    (correct.table_page_by_page, seldom, (*SYNC, "postgres-psycopg2")),
 ]
 
 
@@ -136,7 +138,9 @@ def test_an_app_that_only_looks_faulty_is_accused_of_nothing(
     build: Build, visit: Callable[[Visitor], None], database: str, stage: StageApp, numbers: Numbers
 ) -> None:
     options: dict[str, Any] = (
-        {"idle_hold_seconds": 0.2} if build is correct.work_with_the_drivers_own_connection else {}
+        {"idle_hold_seconds": 0.2}
+        if build in (correct.work_with_the_drivers_own_connection, correct.cursor_of_the_driver)
+        else {}
     )
     with stage(database, build, **options) as visitor:
         visit(visitor)

@@ -225,3 +225,33 @@ def task_that_works_on(stage: Stage) -> None:
             await asyncio.wait(tasks)
 
     stage.at_end.append(finish)
+
+
+def cursor_of_the_driver(stage: Stage) -> None:
+    """What a cursor of the driver's runs passes SQLAlchemy by, too."""
+    engine = stage.engine(pool_size=20)
+
+    @stage.app.get("/")
+    def run() -> None:
+        with Session(engine) as session:
+            session.execute(text("SELECT 1"))
+            with contextlib.closing(session.connection().connection.cursor()) as cursor:
+                cursor.execute("SELECT pg_sleep(0.5)")
+
+
+def table_page_by_page(stage: Stage) -> None:
+    """A loop that reads a table in pages is no N+1, nor is one that calls a function for its effect."""
+    engine = stage.engine(pool_size=20)
+    after = text("SELECT number FROM orders WHERE number > :after ORDER BY number LIMIT :rows")
+    literal = text("SELECT number FROM orders WHERE number > :after ORDER BY number LIMIT 500")
+
+    @stage.app.get("/")
+    def read() -> None:
+        with Session(engine) as session:
+            for page in range(12):
+                session.execute(after, {"after": page, "rows": 100}).all()
+                session.execute(literal, {"after": page}).all()
+                session.scalars(select(Order.number).order_by(Order.number).limit(200).offset(page)).all()
+                if engine.dialect.name == "postgresql":
+                    session.execute(text("SELECT pg_notify('orders', :page)"), {"page": str(page)})
+                    session.commit()
