@@ -41,6 +41,8 @@ _REMEMBERED = 20_000
 
 #: Packages that call the app. Beyond the first of their frames there is only the server, and what started it.
 _CALLERS = frozenset({"anyio", "fastapi", "hypercorn", "starlette", "uvicorn"})
+#: Files of those packages that the app calls: what loads lazily in a template or an encoder has the app beyond them.
+_CALLED = tuple(os.path.join(*parts) for parts in (("starlette", "templating.py"), ("fastapi", "encoders.py")))
 
 
 class Part(IntEnum):
@@ -92,7 +94,7 @@ class AppCode:
         if installed is not None:
             package = installed.group(1).removesuffix(".py")
             if package in _CALLERS:
-                return Part.CALLER
+                return Part.OTHER if path.endswith(_CALLED) else Part.CALLER
             return Part.OTHER if self._root or package in _FRAMEWORKS else Part.INSTALLED
         return Part.OTHER if self._root or path.startswith(_STANDARD) else Part.APP
 
@@ -128,7 +130,7 @@ def _lines(frame: FrameType | None, limit: int, wanted: Part) -> Site:
             # OTHER, which most frames are, and a file not seen yet are both falsy.
             if part or (part is None and (part := APP_CODE.part_of(code.co_filename))):
                 if part is wanted:
-                    site.append((code, frame.f_lineno))
+                    site.append((code, line_of(frame)))
                     if len(site) == limit:
                         return tuple(site)
                 elif part is Part.CALLER:
@@ -138,6 +140,16 @@ def _lines(frame: FrameType | None, limit: int, wanted: Part) -> Site:
         if frame is None:
             break
     return tuple(site)
+
+
+def line_of(frame: FrameType) -> int:
+    """The line at which a frame is, of a template as it was written and not of the code that Jinja made from it."""
+    line = frame.f_lineno
+    if not frame.f_code.co_filename.endswith(".py"):
+        template: Any = frame.f_globals.get("__jinja_template__")
+        if template is not None:
+            return int(template.get_corresponding_lineno(line))
+    return line
 
 
 def _beyond_greenlet() -> FrameType | None:

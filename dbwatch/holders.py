@@ -6,7 +6,7 @@ from asyncio import Task
 from types import CodeType, FrameType
 from typing import Any, Final
 
-from dbwatch.callsites import APP_CODE, LIMIT, call_site, describe
+from dbwatch.callsites import APP_CODE, LIMIT, call_site, describe, line_of
 from dbwatch.context import ThreadToken
 from dbwatch.facts import Holder
 from dbwatch.records import NO_REQUEST, Checkout, Site
@@ -86,6 +86,6 @@ def _awaited(awaitable: Any) -> Site:
     while awaitable is not None:
         frame: FrameType | None = getattr(awaitable, "cr_frame", None) or getattr(awaitable, "gi_frame", None)
         if frame is not None and APP_CODE.owns(frame.f_code):
-            site.insert(0, (frame.f_code, frame.f_lineno))
+            site.insert(0, (frame.f_code, line_of(frame)))
         awaitable = getattr(awaitable, "cr_await", None) or getattr(awaitable, "gi_yieldfrom", None)
     return tuple(site[:LIMIT])

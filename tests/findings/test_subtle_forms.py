@@ -1,13 +1,22 @@
 """Mistakes that hide: in a class, in a commit, in a background task, in a session nobody opened for this request."""
 
 import inspect
+from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import Request, Response
+from fastapi.encoders import jsonable_encoder
+from fastapi.templating import Jinja2Templates
+from pydantic import TypeAdapter
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from tests.findings.apps import shared_session, subtle
+from tests.findings.apps.shop import Customer, Order
 from tests.findings.conftest import StageApp
 from tests.findings.guilty import guilty_lines, place
-from tests.findings.stage import Build
+from tests.findings.stage import Build, Stage
 from tests.findings.visitor import Visitor
 from tests.servers.databases import ASYNC, SYNC
 
@@ -118,3 +127,73 @@ def test_one_session_in_two_tasks_of_one_request_is_found(database: str, stage: 
         visitor.get("/orders/7")
         found = {(finding.finding, place(finding.lines[0])) for finding in visitor.findings()}
         assert found == {("shared_session", line) for line in guilty_lines(subtle.shared_between_two_tasks)}
+
+
+def test_a_template_that_loads_row_by_row_is_found_at_its_own_line_and_at_the_endpoints(
+    stage: StageApp, tmp_path: Path
+) -> None:
+    page = "{# customers and how many orders each has #}\n<ul>\n{% for customer in customers %}\n"
+    (tmp_path / "customers.html").write_text(f"{page}\n<li>{{{{ customer.orders | length }}}}</li>\n{{% endfor %}}")
+
+    def build(stage: Stage) -> None:
+        engine, templates = stage.engine(), Jinja2Templates(tmp_path)
+
+        @stage.app.get("/orders/{number}")
+        def read(request: Request, number: int) -> Response:
+            with Session(engine) as session:
+                customers = session.scalars(select(Customer)).all()
+                return templates.TemplateResponse(request, "customers.html", {"customers": customers})  # guilty
+
+    with stage("sqlite-pysqlite", build) as visitor:
+        assert visitor.get("/orders/7").is_success
+        (found,) = visitor.findings()
+    template, endpoint = map(place, found.lines)
+    assert (found.finding, template) == ("repeated_statement", f"{tmp_path / 'customers.html'}:5")
+    assert [endpoint] == guilty_lines(build)
+
+
+def test_rows_loaded_by_an_encoder_that_the_app_calls_are_found_at_the_call(stage: StageApp) -> None:
+    def build(stage: Stage) -> None:
+        engine = stage.engine()
+
+        @stage.app.get("/orders/{number}")
+        def read(number: int) -> Any:
+            with Session(engine) as session:
+                customers = TypeAdapter(list[subtle.CustomerOut])
+                found = session.scalars(select(Customer)).all()
+                return jsonable_encoder(found, custom_encoder={Customer: customers_out(customers)})  # guilty
+
+    def customers_out(adapter: TypeAdapter[Any]) -> Any:
+        return lambda customer: adapter.dump_python(adapter.validate_python([customer], from_attributes=True))
+
+    with stage("sqlite-pysqlite", build) as visitor:
+        assert visitor.get("/orders/7").is_success
+        (found,) = visitor.findings()
+    assert found.finding == "repeated_statement"
+    assert place(found.lines[1]) == guilty_lines(build)[0]
+
+
+class ShopSession(Session):
+    """A session class of the app's."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, expire_on_commit=False, **options)
+
+
+def test_a_leaked_session_of_the_apps_own_class_was_made_where_it_was_asked_for(stage: StageApp) -> None:
+    kept = []
+
+    def build(stage: Stage) -> None:
+        engine = stage.engine(connect_args={"check_same_thread": False})
+
+        @stage.app.get("/orders/{number}")
+        def read(number: int) -> None:
+            session = ShopSession(engine)  # guilty
+            kept.append(session)
+            session.get(Order, number)
+
+    with stage("sqlite-pysqlite", build) as visitor:
+        assert visitor.get("/orders/7").is_success
+        (found,) = visitor.findings()
+        assert (found.finding, place(found.lines[-1])) == ("leaked_connection", guilty_lines(build)[0])
+        kept.pop().close()
