@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from demo_app.bad_input import BadInput
 from demo_app.compare.command import compare
@@ -74,6 +75,7 @@ def main(
     address is printed, switches between mistakes and corrections while all runs.
     """
     if context.invoked_subcommand is not None:
+        _refuse_lost_options(context, context.invoked_subcommand)
         return
     if list_them:
         for one in SCENARIOS.values():
@@ -105,6 +107,15 @@ def main(
 
 
 main.add_command(compare)
+
+
+def _refuse_lost_options(context: click.Context, command: str) -> None:
+    """Options of the demo in front of a command would be ignored without a word."""
+    for option in context.command.params:
+        if context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE:
+            raise BadInput(
+                f"{option.opts[0]} has no effect on {command}; leave it out, or put {command}'s own after it."
+            )
 
 
 def _act(name: str | None, *, fixed: bool) -> Act:

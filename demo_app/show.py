@@ -18,7 +18,7 @@ from demo_app.settings import Settings
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 #: Seconds between two restarts of the database in a scenario that is about them.
-_RESTART_EVERY = 15.0
+_RESTART_EVERY = 8.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,25 @@ from demo_app.compare.reported import Reported, Said
 from demo_app.load.job import Answer, Answers, percentile
 from demo_app.scenarios.scenario import FigureName, Scenario, Variant
 
+_WORDS: dict[FigureName, str] = {
+    "p50": "p50 {}",
+    "errors": "{} errors",
+    "bystander": "a route without a database: p95 {}",
+    "lost": "{} of the created rows lost",
+    "opened": "{} connections opened for 100 checkouts",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round: how long requests were sent, what came back, and how many rows it left in the table of customers."""
+    """One round: how long requests were sent, what came back, how many rows it left in the table of customers, and for
+    how many seconds connections were held, if that was asked.
+    """
 
     seconds: float
     answers: Answers
     rows: int
+    held: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +81,26 @@ class Measured:
         """Connections opened for each checkout, the warm-up included."""
         return self.reported.opened / max(1, self.reported.checkouts)
 
+    @property
+    def in_use(self) -> float:
+        """Connections in use on average while requests were sent."""
+        return sum(round_.held for round_ in self.rounds) / sum(round_.seconds for round_ in self.rounds)
+
     def figure(self, name: FigureName) -> float:
         """The figure that a scenario is about; more is worse."""
         value: float = getattr(self, name)
         return value
 
-    def shown(self, name: FigureName) -> str:
-        """The figure with its unit."""
+    def value(self, name: FigureName) -> str:
+        """The figure as the tables show it."""
         value = self.figure(name)
-        return {
-            "p50": f"p50 {milliseconds(value)}",
-            "p95": f"p95 {milliseconds(value)}",
-            "errors": f"{value:.1%} errors",
-            "bystander": f"p95 of a route without a database {milliseconds(value)}",
-            "lost": f"{value:.0%} of the created rows lost",
-            "opened": f"{value * 100:.0f} connections opened for 100 checkouts",
-        }[name]
+        if name in {"p50", "bystander"}:
+            return milliseconds(value)
+        return f"{value * 100:.0f}" if name == "opened" else f"{value:.1%}"
+
+    def shown(self, name: FigureName) -> str:
+        """The figure with the word for it."""
+        return _WORDS[name].format(self.value(name))
 
 
 @dataclass(frozen=True, slots=True)

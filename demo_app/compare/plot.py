@@ -58,5 +58,5 @@ def _pool(axis: Any, measured: Measured) -> None:
     seconds: Sequence[float] = [at - history.at[0] for at in history.at]
     axis.step(seconds, history.used, where="post", color=_GOOD, label="used")
     axis.step(seconds, history.waiters, where="post", color=_FAILED, label="waiters")
-    axis.set_xlabel("seconds since the app started, the other variant's rounds included")
+    axis.set_xlabel("seconds since the app started")
     axis.legend(fontsize=8)

@@ -76,6 +76,11 @@ def ask(url: str) -> Reported:
     )
 
 
+def held_seconds(url: str) -> float:
+    """How long connections have been held in all, by the app's metrics. Raises DemoError if it does not answer."""
+    return sum(_totals(_read(f"{url}/metrics")).get("dbwatch_hold_seconds_sum", {}).values())
+
+
 def _read(url: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=_PATIENCE_SECONDS) as answer:  # noqa: S310

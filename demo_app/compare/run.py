@@ -14,7 +14,7 @@ from typing import Self
 from sqlalchemy import Engine, create_engine, text
 
 from demo_app.compare.measured import Measured, Round, Row
-from demo_app.compare.reported import ask
+from demo_app.compare.reported import ask, held_seconds
 from demo_app.load.job import Answer, Answers, Job
 from demo_app.postgres import EmbeddedPostgres
 from demo_app.preflight import free_port
@@ -24,6 +24,8 @@ from demo_app.serving import scenario_environment, start_app
 
 #: Seconds a request waits for a connection, in every variant.
 POOL_TIMEOUT = 2.0
+#: Of the largest pool in a scenario with an open loop.
+_MOST_CONNECTIONS = 30
 _COUNT_ROWS = text("SELECT count(*) FROM demo_customers")
 
 Say = Callable[[str], None]
@@ -104,7 +106,7 @@ class Comparison:
             urls = {variant.name: self._start(running, scenario, variant) for variant in variants}
             rounds: dict[str, list[Round]] = {variant.name: [] for variant in variants}
             for variant in variants:
-                self._load.perform(_job(scenario, urls[variant.name], self._extent.warm_up))
+                self._load.perform(_warm_up(scenario, urls[variant.name], self._extent.warm_up))
             # The order turns, so that what changes slowly on the machine does not favour one of them.
             orders = itertools.cycle((variants, variants[::-1]))
             for order in itertools.islice(orders, self._extent.rounds):
@@ -132,16 +134,18 @@ class Comparison:
     def _round(self, scenario: Scenario, url: str) -> Round:
         seconds = self._extent.seconds
         before = self._rows()
+        held = held_seconds(url) if scenario.apart else 0.0
         if scenario.restarts:
             # What the restarts in the other variants' rounds broke is none of this round's.
-            self._load.perform(_job(scenario, url, self._extent.warm_up / 2))
+            self._load.perform(_warm_up(scenario, url, self._extent.warm_up / 2))
             first = self._load.perform(_job(scenario, url, seconds / 2))
             self._database.restart()
             second = self._load.perform(_job(scenario, url, seconds / 2))
             answers = _joined(first, second, seconds / 2)
         else:
             answers = self._load.perform(_job(scenario, url, seconds))
-        return Round(seconds, answers, self._rows() - before)
+        held = held_seconds(url) - held if scenario.apart else 0.0
+        return Round(seconds, answers, self._rows() - before, held)
 
     def _rows(self) -> int:
         with self._engine.connect() as connection:
@@ -151,6 +155,14 @@ class Comparison:
 def _job(scenario: Scenario, url: str, seconds: float) -> Job:
     load = scenario.load
     return Job(url, load.method, load.paths, load.users, load.rate, seconds)
+
+
+def _warm_up(scenario: Scenario, url: str, seconds: float) -> Job:
+    """Enough clients to open every connection, one after the other: a new app that is hit by all at once is slow in
+    either variant.
+    """
+    load = scenario.load
+    return Job(url, load.method, load.paths, load.users or _MOST_CONNECTIONS, None, seconds, ramp=seconds * 0.8)
 
 
 def _joined(first: Answers, second: Answers, after: float) -> Answers:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from html import escape
 
+from demo_app.app import LIVE_PAGE
 from demo_app.guide.act import Act
 from demo_app.scenarios.scenario import Scenario
 
@@ -25,7 +26,7 @@ def render(act: Act, *, starting: bool, refusals: dict[str, str], scenarios: Ite
     now = f"Starting <b>{escape(str(act))}</b> …" if starting else f"Now showing <b>{escape(str(act))}</b>."
     links = " · ".join(
         f'<a href="{escape(shop + path)}" target="_blank">{name}</a>'
-        for name, path in (("live page", "/dbwatch"), ("API", "/docs"), ("metrics", "/metrics"))
+        for name, path in (("live page", LIVE_PAGE), ("API", "/docs"), ("metrics", "/metrics"))
     )
     return f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <title>dbwatch demo: {escape(str(act))}</title>

@@ -9,7 +9,8 @@ from typing import NamedTuple
 class Job:
     """Requests to the app at ``url`` for ``seconds``; None: until it is stopped.
 
-    ``users`` or ``rate`` as in ``Load``. With ``bystander`` one more client asks for a route that needs no database.
+    ``users`` or ``rate`` as in ``Load``; the users come one after the other within ``ramp`` seconds. With ``bystander``
+    one more client asks for a route that needs no database.
     """
 
     url: str
@@ -19,6 +20,7 @@ class Job:
     rate: float | None
     seconds: float | None
     bystander: bool = True
+    ramp: float = 0.0
 
 
 class Answer(NamedTuple):

@@ -121,7 +121,7 @@ def perform(job: Job, stop: Event, status: Callable[[float, list[Answer]], None]
     record = _Record()
     environment.events.request.add_listener(record)  # type: ignore[no-untyped-call]
     runner = environment.create_local_runner()
-    runner.start(count, spawn_rate=count)
+    runner.start(count, spawn_rate=count / job.ramp if job.ramp else count)
     told = 0
     while True:
         elapsed = time.monotonic() - record.start

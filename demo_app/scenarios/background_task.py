@@ -41,7 +41,7 @@ SCENARIO = Scenario(
     mistake="connection held through a background task",
     look_at="answers come at once, and yet the pool runs dry: the holders have answered long ago",
     load=Load(("/reminders/1",), method="POST", rate=40),
-    figure="p95",
+    figure="p50",
     variants=pair(broken, fixed, broken="Depends(get_db)", fixed='Depends(get_db, scope="function")'),
     findings=frozenset({"idle_hold"}),
 )

@@ -55,8 +55,8 @@ SCENARIO = Scenario(
     name="http-call",
     mistake="connection held during an HTTP call",
     look_at="the pool is empty while the database has nothing to do: the holders are idle",
-    load=Load(("/delivery/1",), rate=40),
-    figure="p95",
+    load=Load(("/delivery/1",), rate=30),
+    figure="p50",
     variants=pair(broken, fixed, broken="call inside the session", fixed="call after the session"),
     findings=frozenset({"idle_hold"}),
 )

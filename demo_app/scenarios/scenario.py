@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 #: Ends the line of a broken variant that dbwatch names.
 MARK = "# dbwatch names this line"
 
-FigureName = Literal["p50", "p95", "errors", "bystander", "lost", "opened"]
+FigureName = Literal["p50", "errors", "bystander", "lost", "opened"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -143,3 +144,11 @@ def _opened(visitor: httpx.Client) -> float:
         return sum(float(line.split()[-1]) for line in lines if line.startswith("dbwatch_connections_opened_total{"))
 
     return eventually(lambda: (read(),))[0]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=lambda scenario: scenario.name)
+def test_the_documented_table_has_every_variant(scenario: Scenario) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "mistakes.md").read_text(encoding="utf-8")
+    assert f"**{scenario.mistake}** (`{scenario.name}`)" in page
+    for variant in scenario.variants:
+        assert f"| {variant.name}: {variant.label} | {scenario.load} |" in page
