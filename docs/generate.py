@@ -91,11 +91,6 @@ app.add_middleware(DBWatchMiddleware, idle_hold_seconds=0.2, exclude=["/health",
 ```"""
 
 
-def anchor(heading: str) -> str:
-    """The fragment by which a heading is linked to."""
-    return heading.lower().replace(" ", "-")
-
-
 def alerts_by_metric() -> dict[str, list[str]]:
     """The names of the alerts that ask for each metric, by themselves or through recorded expressions."""
     options = RuleOptions()
@@ -141,7 +136,7 @@ def metric_entry(metric: Metric, asking: list[str]) -> Iterator[str]:
 def findings_page() -> str:
     """The reference of the findings."""
     table = ["| finding | the mistake |", "|---|---|"]
-    table += [f"| [`{kind.name}`](#{anchor(kind.name)}) | {kind.title} |" for kind in FINDINGS.values()]
+    table += [f"| [`{kind.name}`](#{kind.name}) | {kind.title} |" for kind in FINDINGS.values()]
     parts = [GENERATED, FINDINGS_HEAD, "\n".join(table)]
     for kind in FINDINGS.values():
         parts += [f"## {kind.name}", *finding_entry(kind)]

@@ -12,6 +12,7 @@ import pytest
 
 from dbwatch.catalog import FINDINGS
 from dbwatch.catalog.findings import PAGES
+from tests.documents.pages import blocks_of
 from tests.findings.apps import risky_configuration
 from tests.findings.conftest import StageApp
 from tests.servers.databases import SYNC
@@ -28,7 +29,7 @@ def sections(name: str) -> dict[str, str]:
 
 def code(text: str) -> list[str]:
     """The Python blocks of a text, without blank lines."""
-    return [without_blanks(block) for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
+    return [without_blanks(block) for block in blocks_of(text, "python")]
 
 
 def without_blanks(source: str) -> str:
