@@ -14,6 +14,7 @@ import click
 from benchmarks import bytecodes as bytecodes_of
 from benchmarks import databases, machine, tables
 from benchmarks import instructions as instructions_of
+from benchmarks import viewers as viewers_of
 from benchmarks.results import evaluate
 from benchmarks.rounds import BASELINE, Plan, compare
 from benchmarks.variants import NAMES, UnavailableError
@@ -158,6 +159,27 @@ def scrape(*, routes: tuple[int, ...], pools: int, scrapes: int, save: Path | No
             measured.append(_run("benchmarks.scraped", directory, number, pools, scrapes))
     click.echo(f"{tables.scrapes(measured)}\n")
     _finish(save, {"scrapes": measured})
+
+
+@main.command()
+@click.option("--rounds", default=5, show_default=True, help="Rounds with each number of viewers, in turn.")
+@click.option("--seconds", default=6.0, show_default=True, help="Seconds of traffic in a round.")
+@_save
+def viewers(*, rounds: int, seconds: float, save: Path | None) -> None:
+    """CPU time and latency of the demo while nobody, one and ten look at its live page."""
+    measured = viewers_of.measure(rounds, seconds)
+    click.echo(f"{viewers_of.table(measured)}\n")
+    figures = [
+        {
+            "viewers": one.viewers,
+            "requests": one.requests,
+            "failed": one.failed,
+            "core_share": one.core_share,
+            **{f"p{share * 100:g}_seconds": one.latency(share) for share in (0.5, 0.95, 0.99)},
+        }
+        for one in measured
+    ]
+    _finish(save, {"rate": viewers_of.RATE, "viewers": figures})
 
 
 def _run(module: str, *arguments: object) -> dict[str, float]:
