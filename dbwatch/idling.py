@@ -5,6 +5,7 @@ waits for its turn. A thread tells the two apart while it happens; afterwards no
 hold but its :class:`~dbwatch.records.Idling`.
 """
 
+import math
 import threading
 import time
 
@@ -36,11 +37,24 @@ class Watch:
     def _run(self) -> None:
         last = time.perf_counter()
         while self._thread is threading.current_thread():
-            pause = min(LONGEST_PAUSE, max(SHORTEST_PAUSE, THRESHOLDS.idle_hold_seconds / 5))
+            pause = _pause()
             time.sleep(pause)
             now = time.perf_counter()
             look(now - last, (now - last) > LATE * pause)
             last = now
+
+    def idle_at_most(self, checkout: Checkout) -> float:
+        """Seconds that a hold may have been idle by its holder's own doing: what was seen, and a pause at either end of
+        each stretch. Infinite where nobody looks.
+        """
+        if self._thread is None:
+            return math.inf
+        idling = checkout.idling
+        return 0.0 if idling is None else idling.seen + 2 * idling.gaps * _pause()
+
+
+def _pause() -> float:
+    return min(LONGEST_PAUSE, max(SHORTEST_PAUSE, THRESHOLDS.idle_hold_seconds / 5))
 
 
 WATCH = Watch()
@@ -63,12 +77,13 @@ def _look_at(checkout: Checkout, passed: float, late: bool) -> None:
     if idling is None:
         idling = checkout.idling = Idling()
     if idling.executed != checkout.executing or idling.statements != checkout.statements:
-        # Something ran since the last look: what is idle begins anew.
-        idling.executed, idling.statements, idling.seen = checkout.executing, checkout.statements, 0.0
+        # Something ran since the last look: a stretch begins.
+        idling.executed, idling.statements = checkout.executing, checkout.statements
+        idling.gaps += 1
         return
     if late or could_go_on(checkout):
         idling.excused += passed
         return
-    idling.seen += passed
+    idling.seen += min(passed, _pause())  # a look that comes a little late may have been kept from coming
     if not idling.site and idling.seen >= THRESHOLDS.idle_hold_seconds / 2:
         idling.site = whereabouts(checkout)

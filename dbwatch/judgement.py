@@ -13,6 +13,7 @@ from sqlalchemy.exc import InvalidRequestError
 
 from dbwatch.callsites import APP_CODE, LIMIT, Part, describe
 from dbwatch.findings import FOUND
+from dbwatch.idling import WATCH
 from dbwatch.ledger import LEDGER
 from dbwatch.pools import pool_limit
 from dbwatch.records import LONG_REQUEST_SECONDS, NO_REQUEST, Checkout, Evidence, Request, Site, WatchedPool
@@ -153,7 +154,12 @@ def judge_idle(checkout: Checkout, held: float) -> None:
     threshold = THRESHOLDS.idle_hold_seconds
     idling = checkout.idling
     idle = held - checkout.executing - (idling.excused if idling is not None else 0.0)
-    if idle < threshold or idle < held / 2 or checkout.running or checkout.idle_reported:
+    if (
+        min(idle, WATCH.idle_at_most(checkout)) < threshold
+        or idle < held / 2
+        or checkout.running
+        or checkout.idle_reported
+    ):
         return
     if checkout.streaming or checkout.interrupted or not checkout.statements:
         return  # what happened meanwhile is not known

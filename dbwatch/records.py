@@ -263,14 +263,16 @@ class Checkout:
 class Idling:
     """What was seen of a hold while nothing ran in it. Times in seconds."""
 
-    __slots__ = ("excused", "executed", "seen", "site", "statements")
+    __slots__ = ("excused", "executed", "gaps", "seen", "site", "statements")
 
     def __init__(self) -> None:
         #: Executing time and statements at the last look, by which the next one knows that nothing ran.
         self.executed = -1.0
         self.statements = 0
-        #: Idle by the holder's own doing, since the last statement.
+        #: Idle by the holder's own doing, as far as two looks in a row have seen it.
         self.seen = 0.0
+        #: Stretches in which nothing ran. Of each, what was before its first look and after its last is unseen.
+        self.gaps = 0
         #: Idle because the holder did not get its turn, in the whole hold.
         self.excused = 0.0
         #: The lines at which the holder was.
