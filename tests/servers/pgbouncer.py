@@ -33,12 +33,17 @@ class PgBouncer:
             "ignore_startup_parameters = extra_float_digits\n"
         )
         account = ["-u", "nobody"] if os.geteuid() == 0 else []
-        self._process = ServerProcess([program, *account, configuration], log=self._directory / "log")
-        self._process.wait_until(self._listens)
+        self._command: list[str | Path] = [program, *account, configuration]
+        self._start()
 
     def url(self, driver: str = "psycopg", database: str = "postgres") -> str:
         """The SQLAlchemy URL of a database behind it."""
         return f"postgresql+{driver}://postgres@127.0.0.1:{self.port}/{database}"
+
+    def restart(self) -> None:
+        """Stop it, and with it all connections that pass through it, and start it again on the same port."""
+        self._process.stop()
+        self._start()
 
     def close(self) -> None:
         """Stop it and remove its directory."""
@@ -50,6 +55,10 @@ class PgBouncer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _start(self) -> None:
+        self._process = ServerProcess(self._command, log=self._directory / "log")
+        self._process.wait_until(self._listens)
 
     def _listens(self) -> bool:
         try:

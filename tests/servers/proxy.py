@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import socket
 import struct
 import threading
@@ -18,12 +19,14 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class TCPProxy:
     """Forwards ``port`` to a server on loopback, from an event loop in a thread of its own.
 
-    ``latency`` is the delay in seconds of everything that is forwarded, in each direction; it may be set at any time.
+    ``latency`` is the delay in seconds of everything that is forwarded, in each direction, and ``bytes_per_second`` how
+    fast each connection carries data in each direction; both may be set at any time.
     """
 
     def __init__(self, target_port: int) -> None:
         self.port = free_port()
         self.latency = 0.0
+        self.bytes_per_second: float = math.inf
         #: How many connections clients have made so far.
         self.accepted = 0
         self._target_port = target_port
@@ -62,6 +65,7 @@ class TCPProxy:
     def restore(self) -> None:
         """Forward everything without delay, as at first."""
         self.latency = 0.0
+        self.bytes_per_second = math.inf
         self._cut_response = False
         self._loop.call_soon_threadsafe(self._flowing.set)
         self._call(self._listen())
@@ -137,6 +141,8 @@ class TCPProxy:
             while data := await source.read(65536):
                 if self.latency:
                     await asyncio.sleep(self.latency)
+                if self.bytes_per_second < math.inf:
+                    await asyncio.sleep(len(data) / self.bytes_per_second)
                 await self._flowing.wait()
                 if is_response and self._cut_response:
                     self._cut_response = False

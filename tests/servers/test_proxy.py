@@ -1,3 +1,4 @@
+import math
 import socket
 import socketserver
 import threading
@@ -67,6 +68,16 @@ def test_latency_delays_each_direction(proxy: TCPProxy) -> None:
         start = time.monotonic()
         assert ask(client) == b"HELLO"
         assert time.monotonic() - start >= 0.2
+
+
+def test_a_narrow_connection_carries_its_bytes_one_after_the_other(proxy: TCPProxy) -> None:
+    proxy.bytes_per_second = 50.0
+    with connect(proxy) as client:
+        start = time.monotonic()
+        assert ask(client, b"hello") == b"HELLO"
+        assert time.monotonic() - start >= 0.2
+        proxy.restore()
+        assert proxy.bytes_per_second == math.inf
 
 
 def test_a_stall_accepts_but_forwards_nothing_until_restored(proxy: TCPProxy, echo: EchoServer) -> None:

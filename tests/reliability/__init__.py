@@ -1,0 +1,1 @@
+"""Never break the host: faults, races, hostile input, and what others test, with dbwatch and without."""
