@@ -2,19 +2,22 @@
 
 import asyncio
 import sys
-from asyncio import Task
-from types import CodeType, FrameType
+from asyncio import AbstractEventLoop, Task
+from collections.abc import Container
 from typing import Any, Final
 
 from dbwatch.callsites import APP_CODE, LIMIT, call_site, describe, line_of
 from dbwatch.context import ThreadToken
 from dbwatch.facts import Holder
-from dbwatch.records import NO_REQUEST, Checkout, Site
+from dbwatch.records import NO_REQUEST, Checkout, Request, Site
 from dbwatch.routes import route_of
 from dbwatch.sqltext import shortened
+from dbwatch.turns import frames_awaited, queues_for_thread, waits_for_thread
 
 #: Idle seconds from which a holder is no longer merely between two statements.
 IDLE_SECONDS: Final = 0.1
+#: What a holder wants whose request waits for a thread.
+WANTS_A_THREAD: Final = "waiting for a thread"
 
 
 def holder_of(checkout: Checkout, now: float) -> Holder:
@@ -44,23 +47,41 @@ def wants(checkout: Checkout) -> str:
     waiting = checkout.request.waiting if checkout.request is not None else None
     if waiting and any(other.pool.name == checkout.pool.name for other in list(waiting)):
         return "waiting for another connection"
-    return "gave up waiting for another connection" if checkout.starved else ""
+    if checkout.starved:
+        return "gave up waiting for another connection"
+    return WANTS_A_THREAD if _wants_a_thread(checkout) else ""
+
+
+def _wants_a_thread(checkout: Checkout) -> bool:
+    """A holder whose call in a thread has ended, and whose request waits until it gets one for its next."""
+    owner = checkout.owner() if checkout.owner is not None else None
+    if owner is not None or checkout.running or checkout.leaked or checkout.request is None:
+        return False
+    return waits_for_thread(checkout.request)
 
 
 def _first(site: Site) -> str:
     return describe(site[:1])[0] if site else ""
 
 
-def could_go_on(checkout: Checkout) -> bool:
-    """True if the holder is a task that waits for nothing but its turn on the event loop."""
+def could_go_on(checkout: Checkout, request: Request, still: Container[AbstractEventLoop]) -> bool:
+    """True if the holder waits for nothing but its turn: on the event loop, which may be standing ``still`` because
+    another task blocks it, or for a thread.
+    """
     owner = checkout.owner() if checkout.owner is not None else None
+    if isinstance(owner, ThreadToken):
+        return False  # its call in a thread goes on
     if not isinstance(owner, Task) or owner.done():
+        # Between two calls in threads, as a dependency's and the endpoint's.
+        return request.loop in still or waits_for_thread(request)
+    loop = owner.get_loop()
+    if asyncio.current_task(loop) is owner:
         return False
     try:
         waiter = owner._fut_waiter  # type: ignore[attr-defined]  # noqa: SLF001  private, but of all tasks (3.11 to 3.14)
     except AttributeError:
         return False
-    return (waiter is None or waiter.done()) and asyncio.current_task(owner.get_loop()) is not owner
+    return waiter is None or waiter.done() or loop in still or queues_for_thread(owner)
 
 
 def whereabouts(checkout: Checkout) -> Site:
@@ -81,11 +102,6 @@ def _lines_of_thread(thread: int) -> Site:
 
 
 def _awaited(awaitable: Any) -> Site:
-    """The lines of a suspended coroutine and of those it awaits. What an async generator awaits is out of reach."""
-    site: list[tuple[CodeType, int]] = []
-    while awaitable is not None:
-        frame: FrameType | None = getattr(awaitable, "cr_frame", None) or getattr(awaitable, "gi_frame", None)
-        if frame is not None and APP_CODE.owns(frame.f_code):
-            site.insert(0, (frame.f_code, line_of(frame)))
-        awaitable = getattr(awaitable, "cr_await", None) or getattr(awaitable, "gi_yieldfrom", None)
-    return tuple(site[:LIMIT])
+    """The app's lines of a suspended coroutine and of what it awaits."""
+    lines = [(frame.f_code, line_of(frame)) for frame in frames_awaited(awaitable) if APP_CODE.owns(frame.f_code)]
+    return tuple(lines[: -LIMIT - 1 : -1])

@@ -8,12 +8,15 @@ hold but its :class:`~dbwatch.records.Idling`.
 import math
 import threading
 import time
+from asyncio import AbstractEventLoop
+from collections.abc import Container
 
 from dbwatch.guard import guarded
 from dbwatch.holders import could_go_on, whereabouts
 from dbwatch.pools import POOLS
-from dbwatch.records import Checkout, Idling
+from dbwatch.records import Checkout, Idling, Request
 from dbwatch.settings import THRESHOLDS
+from dbwatch.turns import standing_still
 
 #: Seconds between two looks: a fifth of the threshold, so that a hold at the threshold is seen several times.
 LONGEST_PAUSE = 0.1
@@ -63,14 +66,17 @@ WATCH = Watch()
 @guarded("idling.look")
 def look(passed: float, late: bool) -> None:
     """Look at every open hold, ``passed`` seconds after the last look."""
-    for pool in POOLS.watched():
-        if pool.open and not pool.shared:
-            for checkout in list(pool.open):
-                if checkout.request is not None and checkout.statements:
-                    _look_at(checkout, passed, late)
+    holds = [checkout for pool in POOLS.watched() if pool.open and not pool.shared for checkout in list(pool.open)]
+    of_requests = [(checkout, checkout.request) for checkout in holds if checkout.request is not None]
+    still = standing_still({request.loop for _, request in of_requests if request.loop is not None})
+    for checkout, request in of_requests:
+        if checkout.statements:
+            _look_at(checkout, request, still, passed, late)
 
 
-def _look_at(checkout: Checkout, passed: float, late: bool) -> None:
+def _look_at(
+    checkout: Checkout, request: Request, still: Container[AbstractEventLoop], passed: float, late: bool
+) -> None:
     idling = checkout.idling
     if checkout.running:
         return
@@ -81,7 +87,7 @@ def _look_at(checkout: Checkout, passed: float, late: bool) -> None:
         idling.executed, idling.statements = checkout.executing, checkout.statements
         idling.gaps += 1
         return
-    if late or could_go_on(checkout):
+    if late or could_go_on(checkout, request, still):
         idling.excused += passed
         return
     idling.seen += min(passed, _pause())  # a look that comes a little late may have been kept from coming

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import sys
+from asyncio.events import _get_running_loop  # exported by asyncio.events; as in context.py
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from functools import partial
@@ -26,6 +27,7 @@ from dbwatch.records import UNMATCHED, Request
 from dbwatch.routes import method_label, path_within, route_at_hand, route_of
 from dbwatch.settings import Settings
 from dbwatch.telemetry import TELEMETRY
+from dbwatch.turns import REQUEST_KEY
 
 if TYPE_CHECKING:
     from dbwatch.outputs.live.page import LivePage
@@ -39,8 +41,7 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 R = TypeVar("R")
 
-#: Marks a scope that a dbwatch middleware further out already watches, or whose metrics page one has served.
-_WATCHED = "dbwatch.request"
+#: Marks a scope whose metrics page a dbwatch middleware further out has served.
 _SERVED = "dbwatch.metrics_served"
 
 
@@ -85,7 +86,7 @@ class DBWatchMiddleware:
         if page is not None:
             await page(scope, receive, send)
             return
-        if path in self._excluded or path.startswith(self._excluded_below) or _WATCHED in scope:
+        if path in self._excluded or path.startswith(self._excluded_below) or REQUEST_KEY in scope:
             await self.app(scope, receive, send)
             return
         request = _begin(self.app, scope)
@@ -197,7 +198,8 @@ def _begin(app: ASGIApp, scope: Scope) -> Request | None:
     method = method_label(kind, scope.get("method", ""))
     # Starlette sets scope["app"] before its middlewares run; around any other app, the app itself is asked for routes.
     request = Request(scope, method, scope.get("app") or app, get_ident(), perf_counter())
-    scope[_WATCHED] = True
+    request.loop = _get_running_loop()
+    scope[REQUEST_KEY] = request
     if TELEMETRY.traces is not None:
         TELEMETRY.traces.begin(request)
     return request
@@ -305,7 +307,7 @@ def _end(request: Request, chosen: Settings) -> None:
     slow = chosen.slow_request_seconds
     if slow is not None and now - request.started_at >= slow and not destroyed:
         _say_slow(request, now)
-    request.scope = request.app = None
+    request.scope = request.app = request.loop = None
     if destroyed:
         return
     if request.span is not None:

@@ -3,6 +3,7 @@
 Times are ``time.perf_counter()`` readings, durations are seconds, both floats.
 """
 
+from asyncio import AbstractEventLoop
 from collections.abc import MutableMapping
 from itertools import count
 from types import CodeType
@@ -298,6 +299,7 @@ class Request:
         "failed",
         "held_at_end",
         "hold_seconds",
+        "loop",
         "method",
         "notable",
         "number",
@@ -332,6 +334,8 @@ class Request:
         self.path: str = scope.get("path", "")
         self.root_path: str = scope.get("root_path", "")
         self.thread = thread
+        #: The event loop that runs it, dropped at its end.
+        self.loop: AbstractEventLoop | None = None
         self.started_at = started_at
         self.ended_at: float | None = None
         self.response_started_at: float | None = None

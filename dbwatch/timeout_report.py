@@ -8,18 +8,19 @@ from time import perf_counter
 from typing import Final, Literal
 
 from dbwatch.facts import Holder
-from dbwatch.holders import IDLE_SECONDS, holder_of, wants
+from dbwatch.holders import IDLE_SECONDS, WANTS_A_THREAD, holder_of, wants
 from dbwatch.pools import POOLS, pool_limit, pool_size, pool_timeout
 from dbwatch.records import NO_REQUEST, Checkout, Request, Site
 
 #: Holders listed one by one.
 LISTED: Final = 50
 
-Verdict = Literal["leak", "nested", "idle_holds", "long_transactions", "too_small"]
+Verdict = Literal["leak", "nested", "threads", "idle_holds", "long_transactions", "too_small"]
 
 _MEANING: Final[dict[Verdict, str]] = {
     "leak": "Most connections are leaked: their requests have ended and never gave them back.",
     "nested": "The holders are waiting for another connection themselves: they wait for each other.",
+    "threads": "The holders wait for a thread, and the threads wait for a connection: they wait for each other.",
     "idle_holds": "Most connections are held by requests that run no SQL.",
     "long_transactions": "Most connections are busy with long statements or transactions.",
     "too_small": "The holders change quickly and all work: there are more requests than connections.",
@@ -35,6 +36,11 @@ _REMEDIES: Final[dict[Verdict, tuple[str, ...]]] = {
         "Use one session for the whole request at the lines above, or give the first back before taking the second.",
         "Until then, limit such requests at once to fewer than the pool's limit.",
         "N requests that each need C connections need a limit of N x (C - 1) + 1.",
+    ),
+    "threads": (
+        "Commit before a plain `def` dependency at the lines above returns: the endpoint is another call in a thread.",
+        "Until then, admit no more requests at once than the pool's limit (uvicorn --limit-concurrency, a queue).",
+        "Or use an async engine in `async def`: its waits need no thread.",
     ),
     "idle_holds": (
         "Commit or close the session before the slow part (HTTP call, sleep, rendering) at the lines above.",
@@ -129,7 +135,7 @@ def take(victim: Checkout) -> TimeoutReport:
 def judge(holders: list[Checkout], waited: float, now: float) -> Verdict:
     """The verdict of the majority of holders; of equally many, the one that a larger pool would help least."""
     counts: Counter[Verdict] = Counter(_class_of(checkout, waited, now) for checkout in holders)
-    order: tuple[Verdict, ...] = ("nested", "leak", "idle_holds", "long_transactions", "too_small")
+    order: tuple[Verdict, ...] = ("nested", "threads", "leak", "idle_holds", "long_transactions", "too_small")
     return max(order, key=lambda verdict: (counts[verdict], -order.index(verdict))) if counts else "too_small"
 
 
@@ -137,8 +143,9 @@ def _class_of(checkout: Checkout, waited: float, now: float) -> Verdict:
     if checkout.leaked:
         return "leak"
     # What executes waits for nobody; it is another task of its request that does.
-    if not checkout.running and wants(checkout):
-        return "nested"
+    wanted = "" if checkout.running else wants(checkout)
+    if wanted:
+        return "threads" if wanted == WANTS_A_THREAD else "nested"
     age = checkout.hold_seconds(now)
     executing = checkout.executing_seconds(now)
     idle = age - executing

@@ -69,6 +69,22 @@ def not_given_its_turn(stage: Stage) -> None:
             await asyncio.sleep(0)
 
 
+def kept_from_its_turn(stage: Stage) -> None:
+    """What the request waits for is there long before the event loop is, which another task blocks."""
+    engine = stage.async_engine()
+
+    async def block() -> None:
+        carrier()
+
+    @stage.app.get("/orders")
+    async def track() -> None:
+        async with AsyncSession(engine) as session:
+            await session.execute(text("SELECT 1"))
+            blocking = asyncio.create_task(block())
+            await asyncio.sleep(0.05)
+            await blocking
+
+
 ASYNC = ("sqlite-aiosqlite", "postgres-asyncpg")
 
 
@@ -94,8 +110,11 @@ def test_the_line_at_which_the_holder_was_is_named(
 
 
 @pytest.mark.parametrize("database", ASYNC)
-def test_a_holder_that_is_not_given_its_turn_is_not_accused(database: str, stage: StageApp) -> None:
-    with stage(database, not_given_its_turn, idle_hold_seconds=0.3) as visitor:
+@pytest.mark.parametrize("build", [not_given_its_turn, kept_from_its_turn])
+def test_a_holder_that_is_not_given_its_turn_is_not_accused(
+    build: Callable[[Stage], None], database: str, stage: StageApp
+) -> None:
+    with stage(database, build, idle_hold_seconds=0.3) as visitor:
         assert visitor.get("/orders").is_success
         assert visitor.findings() == ()
 

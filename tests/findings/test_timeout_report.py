@@ -2,8 +2,12 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from fastapi import Request, Response
+from sqlalchemy import create_engine, text
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 
 import dbwatch
 from dbwatch import Finding
@@ -21,7 +25,7 @@ ASYNC_POSTGRES = ("postgres-asyncpg", "postgres-psycopg-async")
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-def hold_all(visitor: Visitor, size: int = SIZE) -> list[object]:
+def hold_all(visitor: Visitor, size: int = SIZE) -> list[Any]:
     """Have every connection held."""
     holders = [visitor.begin(f"/hold/{number}") for number in range(1, size + 1)]
     eventually(lambda: dbwatch.snapshot()[0].used == size, every=0.01)
@@ -103,6 +107,42 @@ def test_each_reason_has_its_own_verdict_holders_and_first_remedy(
         assert victims == (
             {"/victim"} if exhaust in (by_a_leak, by_long_statements, by_idle_holds) else {"/hold/{number}"}
         )
+
+
+async def _pass_on(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    return await call_next(request)
+
+
+@pytest.mark.parametrize("spawned", [False, True], ids=["by the request's task", "by a task of a middleware"])
+def test_a_holder_that_waits_for_a_thread_is_told_apart_and_not_accused(
+    spawned: bool, stage: StageApp, numbers: Numbers
+) -> None:
+    def build(stage: Stage) -> None:
+        exhausted.by_lack_of_threads(stage)
+        if spawned:
+            stage.add_inner(BaseHTTPMiddleware, dispatch=_pass_on)
+
+    (line,) = guilty_lines(exhausted.by_lack_of_threads)
+    with stage("postgres-psycopg", build, idle_hold_seconds=TIMEOUT / 3) as visitor:
+        other = create_engine(visitor.stage.url)
+        with other.begin() as lock:
+            lock.execute(text("SELECT pg_advisory_xact_lock(4711)"))
+            assert visitor.get("/threads").is_success
+            answers = [*hold_all(visitor, 1), *(visitor.begin(f"/hold/{number}") for number in (2, 3, 4))]
+            eventually(lambda: visitor.get("/threads").json() == 2, every=0.01)
+        other.dispose()
+        statuses = [answer.result().status_code for answer in answers]
+        assert statuses[0] == 200
+        assert 500 in statuses
+        found = visitor.findings()
+    reports = [report.message for report in found if report.finding == "checkout_timeout"]
+    assert len(reports) == statuses.count(500)
+    assert "The holders wait for a thread, and the threads wait for a connection" in reports[0]
+    assert "What to do:\n  1. Commit before a plain `def` dependency" in reports[0]
+    (holder,) = (row for row in reports[0].splitlines() if "GET /hold/{number}: " in row)
+    assert ", waiting for a thread (executing" in holder
+    assert f" at {line} " in holder
+    assert "idle_hold" not in {finding.finding for finding in found}
 
 
 def test_holders_that_change_quickly_but_idle_most_of_their_time_are_not_called_too_few(stage: StageApp) -> None:

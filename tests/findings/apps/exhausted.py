@@ -1,12 +1,16 @@
-"""A pool of five, exhausted for five different reasons; ``/victim`` is who waits for the sixth connection."""
+"""A pool of five, exhausted for five different reasons; ``/victim`` is who waits for the sixth connection. And a pool
+of one, exhausted for want of threads.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import Depends
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
 
 from tests.findings.apps.shop import Order
 from tests.findings.stage import Stage
@@ -110,3 +114,26 @@ def by_short_idle_holds(stage: Stage) -> None:
             await session.execute(text("SELECT 1"))
             await asyncio.sleep(0.18 + 0.02 * (number % 5))
         return "done"
+
+
+def by_lack_of_threads(stage: Stage) -> None:
+    """The dependency is one call in a thread, the endpoint another: between them the connection waits with its request.
+    ``/threads`` leaves two threads and says how many calls wait for one. The lock keeps the first statement running.
+    """
+    engine = stage.engine(pool_size=1, max_overflow=0, pool_timeout=TIMEOUT)
+
+    def get_session() -> Iterator[Session]:
+        with Session(engine) as session:
+            session.execute(text("SELECT pg_advisory_xact_lock(4711)"))  # guilty
+            yield session
+
+    @stage.app.get("/hold/{number}")
+    def read(number: int, session: Annotated[Session, Depends(get_session)]) -> str:
+        order = session.get(Order, number)
+        return order.state if order else "unknown"
+
+    @stage.app.get("/threads")
+    async def threads() -> int:
+        limiter = current_default_thread_limiter()
+        limiter.total_tokens = 2
+        return limiter.statistics().tasks_waiting

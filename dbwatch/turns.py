@@ -1,0 +1,103 @@
+"""What else keeps a holder from going on: an event loop that another task blocks, and a threadpool with no free thread.
+
+In either case the holder does nothing with its connection and is not to blame. Both are looked up in the tasks of its
+event loop, from whichever thread asks.
+"""
+
+import asyncio
+import gc
+from asyncio import AbstractEventLoop, Task
+from collections.abc import Iterable, Iterator
+from time import perf_counter
+from types import AsyncGeneratorType, FrameType
+from typing import Any, Final
+
+from dbwatch.records import Request
+
+#: Where a scope carries the request it belongs to.
+REQUEST_KEY: Final = "dbwatch.request"
+#: Seconds for which a look at the tasks of a loop serves: of many victims, each asks.
+FRESH_SECONDS: Final = 0.1
+
+
+def frames_awaited(awaitable: Any) -> Iterator[FrameType]:
+    """The frames of a suspended coroutine and of what it awaits, outermost first."""
+    while awaitable is not None:
+        if type(awaitable).__name__ in ("async_generator_asend", "async_generator_athrow"):
+            # One step of an async generator, which has no attribute for what it is a step of.
+            awaitable = next((o for o in gc.get_referents(awaitable) if isinstance(o, AsyncGeneratorType)), None)
+        for frame_name, await_name in (
+            ("cr_frame", "cr_await"),
+            ("ag_frame", "ag_await"),
+            ("gi_frame", "gi_yieldfrom"),
+        ):
+            if hasattr(awaitable, await_name):
+                frame: FrameType | None = getattr(awaitable, frame_name)
+                if frame is not None:
+                    yield frame
+                awaitable = getattr(awaitable, await_name)
+                break
+        else:
+            return
+
+
+def queues_for_thread(task: "Task[Any]") -> bool:
+    """True if a task waits until AnyIO has a thread for its call, as FastAPI makes it for a plain ``def``."""
+    calls = False
+    for frame in frames_awaited(task.get_coro()):
+        name = frame.f_code.co_name
+        if name == "acquire_on_behalf_of":
+            return calls
+        calls = calls or name == "run_sync_in_worker_thread"
+    return False
+
+
+class _Queue:
+    """The requests of an event loop that wait for a thread, at one moment."""
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self.at = perf_counter()
+        self.requests: set[Request] = set()
+        for task in asyncio.all_tasks(loop):
+            if queues_for_thread(task):
+                self.requests.update(_requests_of(task))
+
+
+def _requests_of(task: "Task[Any]") -> Iterator[Request]:
+    """The request that a task works for, by the ASGI scope in its frames: a middleware may have spawned the task."""
+    for frame in frames_awaited(task.get_coro()):
+        if "scope" in frame.f_code.co_varnames:
+            scope = frame.f_locals.get("scope")
+            request = scope.get(REQUEST_KEY) if isinstance(scope, dict) else None
+            if isinstance(request, Request):
+                yield request
+
+
+_queues: dict[AbstractEventLoop, _Queue] = {}
+
+
+def waits_for_thread(request: Request) -> bool:
+    """True if a request waits for a thread of the threadpool, none being free."""
+    loop = request.loop
+    if loop is None:
+        return False
+    queue = _queues.get(loop)
+    if queue is None or perf_counter() - queue.at > FRESH_SECONDS:
+        _queues.clear()  # no loop is kept for longer than it is looked at
+        try:
+            queue = _queues[loop] = _Queue(loop)
+        except RuntimeError:  # tasks come and go too fast to be listed
+            return False
+    return request in queue.requests
+
+
+_ran: dict[int, int] = {}
+
+
+def standing_still(loops: Iterable[AbstractEventLoop]) -> set[AbstractEventLoop]:
+    """Of some event loops, those that run the very task that they ran at the last look: it blocks all others."""
+    now = {loop: task for loop in loops if (task := asyncio.current_task(loop)) is not None}
+    still = {loop for loop, task in now.items() if _ran.get(id(loop)) == id(task)}
+    _ran.clear()
+    _ran.update({id(loop): id(task) for loop, task in now.items()})
+    return still
