@@ -7,17 +7,22 @@ from demo_app.compare.measured import Measured, Row, milliseconds
 from demo_app.compare.reported import Said
 
 _HEAD = (
-    "| mistake | variant | load | requests/s | p50 | p95 | errors | dbwatch reported | claim, and what was measured |",
-    "|---|---|---|---:|---:|---:|---:|---|---|",
+    "| mistake | variant | load | requests/s | p50 | p95 | errors |",
+    "|---|---|---|---:|---:|---:|---:|",
 )
+_SAID_HEAD = ("| mistake | dbwatch reported |", "|---|---|")
+_CLAIM_HEAD = ("| mistake | the claim | measured |", "|---|---|---|")
 _SUMMARY_HEAD = ("| mistake | broken | fixed | dbwatch says |", "|---|---|---|---|")
 #: Findings shown in a cell; those with the most requests come first.
 _SHOWN = 3
 
 
 def full(rows: Sequence[Row]) -> str:
-    """Every variant on a line, with the claim of the articles beside the measured figure."""
-    return "\n".join([*_HEAD, *(_line(row, measured) for row in rows for measured in row.measured)])
+    """Every variant on a line; what dbwatch reported; and the claim of the articles beside the measured figure."""
+    figures = [*_HEAD, *(_line(row, measured) for row in rows for measured in row.measured)]
+    said = [*_SAID_HEAD, *(_told(row, measured) for row in rows for measured in row.measured if _tells(row, measured))]
+    claims = [*_CLAIM_HEAD, *(_claim(row) for row in rows if len(row.measured) > 1)]
+    return "\n\n".join("\n".join(table) for table in (figures, said, claims))
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -62,7 +67,6 @@ def _facts(row: Row, measured: Measured) -> dict[str, object]:
 
 def _line(row: Row, measured: Measured) -> str:
     scenario = row.scenario
-    broken = measured is row.broken and len(row.measured) > 1
     cells = (
         f"**{scenario.mistake}** (`{scenario.name}`)" if measured is row.measured[0] else "",
         f"{measured.variant.name}: {measured.variant.label}",
@@ -71,10 +75,17 @@ def _line(row: Row, measured: Measured) -> str:
         milliseconds(measured.p50),
         milliseconds(measured.p95),
         f"{measured.errors:.1%}",
-        _reported(row, measured),
-        _claim(row) if broken else "",
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _tells(row: Row, measured: Measured) -> bool:
+    """Of a correction that nothing is said of there is nothing to tell; a mistake has its line in any case."""
+    return measured is row.broken or bool(measured.reported.findings) or row.scenario.apart
+
+
+def _told(row: Row, measured: Measured) -> str:
+    return f"| `{row.scenario.name}`, {measured.variant.name} | {_reported(row, measured)} |"
 
 
 def _summary(row: Row) -> str:
@@ -107,7 +118,7 @@ def _said(said: Said) -> str:
 
 def _claim(row: Row) -> str:
     measured = _CLAIMS.get(row.scenario.name, _compared)(row)
-    return f"{row.scenario.claim} Measured: {measured}" if row.scenario.claim else f"Measured: {measured}"
+    return f"| `{row.scenario.name}` | {row.scenario.claim or 'none'} | {measured} |"
 
 
 def _compared(row: Row) -> str:

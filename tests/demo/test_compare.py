@@ -53,7 +53,7 @@ def test_a_shortened_run_measures_finds_and_saves_everything(temporary: Path, tm
     assert ping["variants"][0]["errors"] > ping["variants"][1]["errors"] == 0
     table = (out / "comparison.md").read_text()
     assert table.count("| `lost_write` missing_commit.py:") == 1
-    assert "A database restart breaks an app without pre-ping. Measured: " in table
+    assert "| `no-pre-ping` | A database restart breaks an app without pre-ping. | " in table
     assert "cores, " in table
     assert sorted(path.name for path in out.glob("*.png")) == ["missing-commit.png", "no-pre-ping.png"]
     assert not list(temporary.iterdir())
