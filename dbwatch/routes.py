@@ -56,9 +56,11 @@ def _template(request: Request, scope: Any) -> str | None:
     if inner is not None:
         if scope.get("root_path", "") == request.root_path:
             return inner
-        mounts = _mounts(request, scope)
-        if mounts is not None:
-            return "".join(getattr(mount, "path", "") for mount in mounts) + inner
+        # A middleware further in may have rewritten the path, as one that takes a language off its front.
+        for path in (request.path, scope.get("path", request.path)):
+            mounts = _mounts(request, scope, path)
+            if mounts is not None:
+                return "".join(getattr(mount, "path", "") for mount in mounts) + inner
     # Starlette before 1.0 stores no route in the scope; a middleware may have handed on a copy of it; an app may have
     # set a root_path of its own.
     return _search(_routes(request.app), path_within(request.path, request.root_path), request, scope) or inner
@@ -83,14 +85,14 @@ def _router_template(scope: Any, route: Any) -> str | None:
     return None
 
 
-def _mounts(request: Request, scope: Any) -> list[Any] | None:
+def _mounts(request: Request, scope: Any, path: str) -> list[Any] | None:
     """The mounts passed through, from the entry app down, found by what they matched of the raw path; None if they
     cannot be told.
 
     ``root_path`` holds raw values (``/tenant/17``); the mounts' own paths hold the parameters (``/tenant/{id}``).
     """
     passed = scope.get("root_path", "")[len(request.root_path) :]
-    return _chain(_routes(request.app), passed, path_within(request.path, request.root_path), scope)
+    return _chain(_routes(request.app), passed, path_within(path, request.root_path), scope)
 
 
 def _chain(routes: Iterable[Any], passed: str, path: str, scope: Any) -> list[Any] | None:

@@ -165,3 +165,27 @@ async def test_a_mount_without_a_path_of_its_own_hides_no_prefix(query: Query) -
     await call(app, "/near/x")
     await call(app, "/far/acme/x")
     assert counted().routes() == {("GET", "/near/{name}"): 1, ("GET", "/far/{tenant}/x"): 1}
+
+
+class _TakesOffLanguage:
+    """A middleware that takes ``/fr`` off the front of the path, in the very scope."""
+
+    def __init__(self, app: Starlette) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["path"] = scope["path"].removeprefix("/fr")
+        await self.app(scope, receive, send)
+
+
+async def test_a_path_that_a_middleware_has_rewritten_keeps_the_mounts_it_went_through(query: Query) -> None:
+    app = Starlette(
+        routes=[Mount("/v1/{tenant}", routes=[Route("/items/{item}", _endpoint)])],
+        middleware=[
+            Middleware(DBWatchMiddleware),
+            Middleware(_TakesOffLanguage),
+            Middleware(TakesConnection, query=query),
+        ],
+    )
+    await call(app, "/fr/v1/acme/items/7")
+    assert counted().routes() == {("GET", "/v1/{tenant}/items/{item}"): 1}
