@@ -71,8 +71,8 @@ def waits_for(holder: "ref[Any] | None", other: "ref[Any] | None") -> bool:
 
     The same task, or the same call in a thread, does one thing at a time. A call in a thread that has ended has left
     its connection with the request itself, which waits. A task waits for another if it awaits it, directly or through
-    ``gather``, ``wait`` or a task group; a task that it has merely spawned it does not wait for. Whether it awaits a
-    call in a thread cannot be told from here, so that proves nothing.
+    ``gather``, ``wait``, ``wait_for`` or a task group; a task that it has merely spawned it does not wait for. Whether it
+    awaits a call in a thread cannot be told from here, so that proves nothing.
     """
     first = None if holder is None else holder()
     second = None if other is None else other()
@@ -91,8 +91,10 @@ def _awaits(task: "Task[Any]", other: "Task[Any]") -> bool:
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None)
         if frame is not None and frame.f_globals.get("__name__") in ("asyncio.taskgroups", "asyncio.tasks"):
-            group = frame.f_locals.get("self")
-            if other in getattr(group, "_tasks", ()) or other in frame.f_locals.get("fs", ()):
+            awaited = frame.f_locals
+            if other in getattr(awaited.get("self"), "_tasks", ()) or other in awaited.get("fs", ()):
+                return True
+            if awaited.get("fut") is other:  # wait_for() of 3.11
                 return True
         coroutine = getattr(coroutine, "cr_await", None)
     return False

@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from dbwatch import DBWatchMiddleware
-from tests.app.calls import Receive, Scope, Send, call, connect
+from tests.app.calls import App, Receive, Scope, Send, call, connect
 from tests.app.middlewares import CopiesScope, PassesOn, Query, TakesConnection
 from tests.app.scrape import counted
 
@@ -170,7 +170,7 @@ async def test_a_mount_without_a_path_of_its_own_hides_no_prefix(query: Query) -
 class _TakesOffLanguage:
     """A middleware that takes ``/fr`` off the front of the path, in the very scope."""
 
-    def __init__(self, app: Starlette) -> None:
+    def __init__(self, app: App) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

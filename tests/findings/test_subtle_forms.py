@@ -44,6 +44,7 @@ FORMS = [
         (subtle.loop_blocked_by_a_dependency, "blocked_event_loop", SYNC),
         (subtle.nested_in_a_background_task, "nested_checkout", ASYNC),
         (subtle.nested_in_gather, "nested_checkout", ASYNC),
+        (subtle.nested_in_wait_for, "nested_checkout", ASYNC),
         (subtle.nested_in_a_thread, "nested_checkout", SYNC),
         (subtle.idle_in_a_background_task, "idle_hold", ASYNC),
         (subtle.idle_while_streaming, "idle_hold", ASYNC),

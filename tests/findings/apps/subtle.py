@@ -123,6 +123,22 @@ def nested_in_gather(stage: Stage) -> None:
         return list(await asyncio.gather(look_up(number), look_up(number + 1)))
 
 
+def nested_in_wait_for(stage: Stage) -> None:
+    """The same with one task, and a limit on the time it may take."""
+    app, engine = stage.app, stage.async_engine(pool_size=20)
+
+    async def look_up(number: int) -> str:
+        async with AsyncSession(engine) as session:
+            order = await session.get(Order, number)  # guilty
+            return order.state if order else "unknown"
+
+    @app.get("/orders/{number}")
+    async def read_order(number: int) -> str:
+        async with AsyncSession(engine) as session:
+            await session.execute(text("SELECT 1"))
+            return await asyncio.wait_for(asyncio.create_task(look_up(number)), timeout=60)
+
+
 def nested_in_a_thread(stage: Stage) -> None:
     app, engine = stage.app, stage.engine(pool_size=20)
 
