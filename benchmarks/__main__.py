@@ -14,6 +14,7 @@ import click
 from benchmarks import bytecodes as bytecodes_of
 from benchmarks import databases, machine, tables
 from benchmarks import instructions as instructions_of
+from benchmarks import throughput as throughput_of
 from benchmarks import viewers as viewers_of
 from benchmarks.results import evaluate
 from benchmarks.rounds import BASELINE, Plan, compare
@@ -180,6 +181,21 @@ def viewers(*, rounds: int, seconds: float, save: Path | None) -> None:
         for one in measured
     ]
     _finish(save, {"rate": viewers_of.RATE, "viewers": figures})
+
+
+@main.command()
+@click.option("--turns", default=20, show_default=True, help="How often each server is loaded.")
+@click.option("--seconds", default=5, show_default=True, help="Seconds of a turn.")
+@click.option("--connections", default=10, show_default=True, help="Connections of the load.")
+@_save
+def throughput(*, turns: int, seconds: int, connections: int, save: Path | None) -> None:
+    """Requests a second and latencies of the demo shop under uvicorn, with dbwatch and without."""
+    try:
+        compared = throughput_of.compare(turns, seconds, connections)
+    except throughput_of.WrkMissingError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{tables.throughput(compared)}\n")
+    _finish(save, {"turns": turns, "seconds": seconds, "throughput": [asdict(row) for row in compared]})
 
 
 def _run(module: str, *arguments: object) -> dict[str, float]:

@@ -48,7 +48,7 @@ def evaluate(workload: Workload, samples: Samples) -> Result:
         bare = [one for one, _ in pairs]
         everywhere += bare
         differences = sorted(other - one for one, other in pairs)
-        lowest, highest = _interval(differences)
+        lowest, highest = interval(differences)
         quiet = _tenth_percentile([other for _, other in pairs]) - _tenth_percentile(bare)
         rows.append(Added(variant, samples.titles[variant], median(differences), lowest, highest, quiet))
     rows.sort(key=lambda row: NAMES.index(row.variant))
@@ -63,7 +63,7 @@ def evaluate(workload: Workload, samples: Samples) -> Result:
     )
 
 
-def _interval(ordered: Sequence[float]) -> tuple[float, float]:
+def interval(ordered: Sequence[float]) -> tuple[float, float]:
     """The 95 % confidence interval of the median, from the order statistics."""
     middle, width = len(ordered) / 2, 0.98 * sqrt(len(ordered))
     return ordered[max(0, int(middle - width))], ordered[min(len(ordered) - 1, int(middle + width))]

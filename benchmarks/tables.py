@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.results import Added, Result
+from benchmarks.throughput import Compared
 from benchmarks.workloads import Workload
 
 _OWN_CODE = "dbwatch/"
@@ -81,6 +82,15 @@ def scrapes(measured: Iterable[Mapping[str, float]]) -> str:
     for row in measured:
         times = (f"{row[name] * 1e3:.1f}" for name in ("cpu", "seconds", "stall", "idle_stall"))
         lines.append(f"| {' | '.join((*(f'{row[name]:.0f}' for name in ('routes', 'pools', 'series')), *times))} |")
+    return "\n".join(lines)
+
+
+def throughput(compared: Iterable[Compared]) -> str:
+    """Requests a second and latencies of each server."""
+    lines = ["| server | requests a second | of the first (95 %) | p50, ms | p99, ms |", "|---|---|---|---|---|"]
+    for row in compared:
+        ratio = f"{row.ratio:.3f} ({row.lowest:.3f} to {row.highest:.3f})"
+        lines.append(f"| {row.title} | {row.rate:.0f} | {ratio} | {row.p50 * 1e3:.1f} | {row.p99 * 1e3:.1f} |")
     return "\n".join(lines)
 
 

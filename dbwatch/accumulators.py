@@ -100,7 +100,8 @@ class PoolSeries:
             for value in METRICS["dbwatch_checkout_phase_seconds"].values
         }
         self.hold = histogram("dbwatch_hold_seconds", pool)
-        self.activity = each("dbwatch_hold_activity_seconds_total")
+        activity = each("dbwatch_hold_activity_seconds_total")
+        self.executing, self.idle, self.unknown = activity["executing"], activity["idle"], activity["unknown"]
         self.opened = counter("dbwatch_connections_opened_total", pool)
         self.connect_errors = counter("dbwatch_connect_errors_total", pool)
         self.overflow = counter("dbwatch_overflow_checkouts_total", pool)

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import sysconfig
+from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 from types import CodeType, FrameType
@@ -54,32 +55,40 @@ class Part(IntEnum):
     INSTALLED = 3
 
 
+# Reading a member off its class takes longer than all else that is done with a frame (Python 3.11).
+_OTHER, _APP, _CALLER, _INSTALLED = Part.OTHER, Part.APP, Part.CALLER, Part.INSTALLED
+
+
+class _Parts(dict[str, Part]):
+    """Parts by file name, decided when first asked for. Not by code object: its hash is computed anew each time, from
+    its names and constants (0.4 µs), that of a string is kept.
+    """
+
+    def __init__(self, decide: Callable[[str], Part]) -> None:
+        self._decide = decide
+
+    def __missing__(self, filename: str) -> Part:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        part = self[filename] = self._decide(filename)
+        return part
+
+
 class AppCode:
     """Decides which code is the app's: what is not installed, or what lies under a root that was chosen."""
 
     def __init__(self) -> None:
         self._root = ""
-        #: Parts by file name, filled by :meth:`part_of`. Not by code object: its hash is computed anew each time, from
-        #: its names and constants (0.4 µs), that of a string is kept.
-        self.known: dict[str, Part] = {}
+        self.parts = _Parts(self._decide)
 
     def set_root(self, root: str) -> None:
         """Count only files under ``root`` as the app's; empty: everything that is not installed."""
         self._root = os.path.realpath(root) + os.sep if root else ""
-        self.known.clear()
+        self.parts.clear()
 
     def owns(self, code: CodeType) -> bool:
         """True if the code object belongs to the app."""
-        return self.part_of(code.co_filename) is Part.APP
-
-    def part_of(self, filename: str) -> Part:
-        """What the code of a file is to the app."""
-        part = self.known.get(filename)
-        if part is None:
-            if len(self.known) >= _REMEMBERED:
-                self.known.clear()
-            part = self.known[filename] = self._decide(filename)
-        return part
+        return self.parts[code.co_filename] is _APP
 
     def _decide(self, filename: str) -> Part:
         # Generated code: "<string>" in SQLAlchemy 2.0, "<sqlalchemy generated ...>" in 2.1, "<frozen importlib...>".
@@ -108,43 +117,72 @@ except FileNotFoundError:
     _HERE = os.sep * 2
 
 
-def call_site(frame: FrameType | None, limit: int = LIMIT) -> Site:
-    """The app's lines from ``frame`` outwards, innermost first, at most ``limit``.
+def call_site(frame: FrameType | None, limit: int = LIMIT, last: CodeType | None = None) -> Site:
+    """The app's lines from ``frame`` outwards, innermost first, at most ``limit``, and none beyond the code ``last``:
+    to know the endpoint spares a look at what called it.
 
     An app may be installed itself (``pip install .`` in an image), or leave its database work to a library: where none
     of the code is the app's by its place, installed packages that are no frameworks stand in for it.
     """
-    return _lines(frame, limit, Part.APP) or _lines(frame, limit, Part.INSTALLED)
+    return _lines(frame, limit, _APP, last) or _lines(frame, limit, _INSTALLED, last)
 
 
-def _lines(frame: FrameType | None, limit: int, wanted: Part) -> Site:
+def awaiting_site(frame: FrameType | None, limit: int = LIMIT, last: CodeType | None = None) -> Site:
+    """:func:`call_site` for what an asynchronous engine does, in a fraction of the steps: from where the app awaits it.
+
+    Between there and ``frame`` lies a greenlet in which only SQLAlchemy's code runs. Code of the app that SQLAlchemy
+    calls in it, an event listener perhaps, is passed over, except what the app itself gave to ``run_sync()``.
+    """
+    outer = _beyond_greenlet()
+    if outer is not None and outer.f_code.co_name == "greenlet_spawn":
+        caller = outer.f_back
+        if caller is not None and _is_of_library(caller.f_code):
+            site: list[tuple[CodeType, int]] = []
+            _walk(caller, site, limit, _APP, last)
+            if site:
+                return tuple(site)
+    return call_site(frame, limit, last)
+
+
+def _is_of_library(code: CodeType) -> bool:
+    """True for a function that runs its own library's code in a greenlet, and not what it was given."""
+    return APP_CODE.parts[code.co_filename] is _OTHER and code.co_name != "run_sync"
+
+
+def _lines(frame: FrameType | None, limit: int, wanted: Part, last: CodeType | None) -> Site:
     """In SQLAlchemy's asyncio the Python stack ends at the greenlet; it goes on in the frame at which the parent
     greenlet, the one that runs the task, stopped.
     """
     site: list[tuple[CodeType, int]] = []
-    known = APP_CODE.known
-    for _ in range(2):
-        while frame is not None:
-            code = frame.f_code
-            part = known.get(code.co_filename)
-            # OTHER, which most frames are, and a file not seen yet are both falsy.
-            if part or (part is None and (part := APP_CODE.part_of(code.co_filename))):
-                if part is wanted:
-                    site.append((code, line_of(frame)))
-                    if len(site) == limit:
-                        return tuple(site)
-                elif part is Part.CALLER:
-                    return tuple(site)  # what called the endpoint, down to the server, had no hand in it
-            frame = frame.f_back
-        frame = _beyond_greenlet()
-        if frame is None:
-            break
+    if _walk(frame, site, limit, wanted, last):
+        _walk(_beyond_greenlet(), site, limit, wanted, last)
     return tuple(site)
+
+
+def _walk(
+    frame: FrameType | None, site: list[tuple[CodeType, int]], limit: int, wanted: Part, last: CodeType | None
+) -> bool:
+    """Add the lines from ``frame`` on to ``site``. True if the stack's end was reached; False if enough were found, or
+    the last of them, or a frame of what calls the app: from there to the server, no code had a hand in it.
+    """
+    parts = APP_CODE.parts
+    while frame is not None:
+        code = frame.f_code
+        part = parts[code.co_filename]
+        if part:  # most are OTHER
+            if part is wanted:
+                site.append((code, line_of(frame)))
+                if code is last or len(site) == limit:
+                    return False
+            elif part is _CALLER:
+                return False
+        frame = frame.f_back
+    return True
 
 
 def line_of(frame: FrameType) -> int:
     """The line at which a frame is, of a template as it was written and not of the code that Jinja made from it."""
-    line = frame.f_lineno
+    line = frame.f_lineno or frame.f_code.co_firstlineno  # None in rare moments (cpython gh-94485)
     if not frame.f_code.co_filename.endswith(".py"):
         template: Any = frame.f_globals.get("__jinja_template__")
         if template is not None:

@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from traceback import TracebackException
-from typing import TypeVar, TypeVarTuple, Unpack
+from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
 
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
@@ -27,24 +27,38 @@ _noted: deque[tuple[str, TracebackException | None]] = deque(maxlen=10_000)
 _seen: set[str] = set()
 
 
+# A guard has the very parameters of what it guards: to collect and pass on any (``*args``) takes longer, and a request
+# passes a dozen guards. So they are made from a text, as the methods of dataclasses are.
+_GUARD: Final = """
+def guard_of(function, site, note):
+    def guard({parameters}):
+        try:
+            return function({parameters})
+        except Exception as error:  # the one place that must catch all
+            try:
+                note(site, error)
+            except RecursionError:  # the app has left room for this frame, and not for one more
+                pass
+            return None
+    return guard
+"""
+
+
 def guarded(site: str) -> Callable[[Callable[[Unpack[Ts]], R]], Callable[[Unpack[Ts]], R | None]]:
     """Make a callable that returns None instead of raising ``Exception``, and notes the error under ``site``.
 
-    Positional arguments only: passing keywords on would double the cost of the guard.
+    Positional arguments only, and none with a default.
     """
 
     def decorate(function: Callable[[Unpack[Ts]], R]) -> Callable[[Unpack[Ts]], R | None]:
-        @functools.wraps(function)
-        def guard(*args: *Ts) -> R | None:
-            try:
-                return function(*args)
-            except Exception as error:  # noqa: BLE001  the one place that must catch all
-                try:  # noqa: SIM105  suppress() would need the very frame that is missing
-                    note(site, error)
-                except RecursionError:  # the app has left room for this frame, and not for one more
-                    pass
-                return None
-
+        code = function.__code__
+        names = code.co_varnames[: code.co_argcount]
+        assert not function.__defaults__, function
+        assert not {"function", "site", "note"} & {*names}, function
+        made: dict[str, Any] = {}
+        exec(compile(_GUARD.format(parameters=", ".join(names)), "<dbwatch guard>", "exec"), made)  # noqa: S102
+        guard: Callable[[Unpack[Ts]], R | None] = made["guard_of"](function, site, note)
+        functools.update_wrapper(guard, function)
         SITES[site] = guard
         return guard
 

@@ -29,7 +29,7 @@ def holder_of(checkout: Checkout, now: float) -> Holder:
         method=NO_REQUEST if request is None else request.method,
         route=NO_REQUEST if request is None else route_of(request),
         age_seconds=age,
-        executing=checkout.running > 0,
+        executing=checkout.running,
         executing_seconds=checkout.executing_seconds(now),
         statements=checkout.statements,
         leaked=checkout.leaked,

@@ -42,13 +42,7 @@ def accuse(request: Request, finding: str, pool: str, site: Site, detail: str, *
 def at_endpoint(request: Request) -> Site:
     """Where the request's endpoint begins, for what no line of the app leads to; empty if it is not the app's own."""
     site = endpoint_site(request) or ()
-    return site if site and APP_CODE.part_of(site[0][0].co_filename) in (Part.APP, Part.INSTALLED) else ()
-
-
-def slow_after(pool: WatchedPool) -> float:
-    """Seconds from which a checkout of this pool is slow: the option, or half of the pool's timeout if that is less."""
-    threshold = THRESHOLDS.slow_checkout_seconds
-    return min(threshold, pool.timeout / 2) if pool.timeout else threshold
+    return site if site and APP_CODE.parts[site[0][0].co_filename] in (Part.APP, Part.INSTALLED) else ()
 
 
 # Facts, each with the ledger's share first.
@@ -56,16 +50,13 @@ def slow_after(pool: WatchedPool) -> float:
 
 def attempt_ended(checkout: Checkout) -> None:
     """A checkout was served or gave up."""
-    LEDGER.attempt_ended(checkout)
-    creator = checkout.pool.creator
-    if creator and (checkout.request is None or checkout.request.number != creator):
-        checkout.pool.creator = 0
-    if checkout.outcome != "ok" or checkout.taken_at is None:
+    seconds = LEDGER.attempt_ended(checkout)
+    pool = checkout.pool
+    if pool.creator and (checkout.request is None or checkout.request.number != pool.creator):
+        pool.creator = 0
+    if not checkout.slow:
         return
-    seconds = checkout.taken_at - checkout.asked_at
-    threshold = slow_after(checkout.pool)
-    if seconds < threshold:
-        return
+    threshold = min(THRESHOLDS.slow_checkout_seconds, pool.half_timeout)
     phases = {"wait": checkout.wait, "connect": checkout.connect, "ping": checkout.ping}
     parts = [f"{value:.2f} s {name}" for name, value in phases.items() if value is not None]
     FOUND.report(
@@ -115,10 +106,7 @@ def leaked(checkout: Checkout) -> None:
 
 def hold_ended(checkout: Checkout) -> None:
     """A connection was given back, thrown away, detached or reclaimed."""
-    LEDGER.hold_ended(checkout)
-    assert checkout.returned_at is not None
-    assert checkout.taken_at is not None
-    held = checkout.returned_at - checkout.taken_at
+    held = LEDGER.hold_ended(checkout)
     request = checkout.request
     if checkout.leaked:
         FOUND.came_back(checkout)
@@ -135,17 +123,19 @@ def hold_ended(checkout: Checkout) -> None:
                 numbers={"held_seconds": held, "statements": checkout.statements},
             )
     elif request is not None:
-        if checkout.lost and (request.ended_at is None or checkout.returned_at <= request.ended_at):
+        changes = checkout.changes
+        if changes is not None and changes.lost and not checkout.outlived(request):
             accuse(
                 request,
                 "lost_write",
                 checkout.pool.name,
-                checkout.write_site or checkout.site,
-                f"{_count(checkout.lost, 'statement')} changed rows and the connection went back without a commit.",
-                statements=checkout.lost,
+                changes.site or checkout.site,
+                f"{_count(changes.lost, 'statement')} changed rows and the connection went back without a commit.",
+                statements=changes.lost,
             )
-        judge_idle(checkout, held)
-    if request is not None and _is_long(request):
+        if held - checkout.executing >= THRESHOLDS.idle_hold_seconds:
+            judge_idle(checkout, held)
+    if request is not None and request.ended_at is None and _is_long(request):
         _report_evidence(request)
 
 
@@ -202,7 +192,8 @@ def request_ended(request: Request) -> None:
     """A request ended that had tried at least one checkout, or against which there is evidence."""
     if request.tried:
         LEDGER.request_ended(request)
-    _report_evidence(request)
+    if request.evidence or request.blocked_at is not None:
+        _report_evidence(request)
 
 
 def _report_evidence(request: Request) -> None:
@@ -268,7 +259,7 @@ def second_checkout(outer: Checkout, inner: Checkout, request: Request) -> None:
     limit = pool_limit(pool) if pool is not None else math.inf
     if limit == math.inf:
         return  # nobody waits for anybody
-    connections = sum(1 for checkout in list(request.open) if checkout.pool is inner.pool) + 1
+    connections = sum(1 for checkout in list(request.open) if checkout.pool is inner.pool)
     # The largest number of such requests that cannot all be stuck at once, from T x (C - 1) + 1 <= limit (HikariCP,
     # "About Pool Sizing": the smallest pool that T threads needing C connections each cannot deadlock).
     safe = int((limit - 1) // (connections - 1))

@@ -40,13 +40,15 @@ class Ledger:
     """Facts in, series out."""
 
     def __init__(self) -> None:
-        self._facts: deque[tuple[Callable[[Any], None], Any]] = deque()
+        #: Facts not yet folded, each with what folds it. What every request posts is appended here without a call.
+        self.facts: deque[tuple[Callable[[Any], object], Any]] = deque()
         self._lock = RLock()
         self._folding = False
         self._after_fold: deque[tuple[Callable[[Any], object], Any]] = deque()
         self._reporting: set[int] = set()
         self._starters: list[Callable[[], None]] = []
-        self._not_started: list[Callable[[], None]] = []
+        #: What is to be started at the next checkout; usually nothing any more.
+        self.not_started: list[Callable[[], None]] = []
         #: Those who are told of single facts; usually there are none.
         self.observers: tuple[Observer, ...] = ()
         self._reset()
@@ -60,21 +62,17 @@ class Ledger:
 
     # Posting: safe anywhere, also inside a garbage collection.
 
-    def post(self, fold: Callable[[Any], None], fact: Any) -> None:
+    def post(self, fold: Callable[[Any], object], fact: Any) -> None:
         """Leave a fact for the next fold, which will call ``fold(fact)``."""
-        self._facts.append((fold, fact))
-
-    def pending(self) -> int:
-        """Facts not yet folded."""
-        return len(self._facts)
+        self.facts.append((fold, fact))
 
     # Folding: one writer at a time.
 
     def fold_if_due(self) -> None:
         """Fold when enough facts have gathered, unless somebody else is folding; never waits."""
-        if self._not_started:
+        if self.not_started:
             self._start()
-        if len(self._facts) >= BATCH:
+        if len(self.facts) >= BATCH:
             self.try_fold()
 
     def try_fold(self) -> None:
@@ -99,7 +97,7 @@ class Ledger:
             return
         self._folding = True
         try:
-            facts = self._facts
+            facts = self.facts
             while facts:
                 try:
                     fold, fact = facts.popleft()
@@ -145,12 +143,12 @@ class Ledger:
         app was built, and threads do not survive that.
         """
         self._starters.append(start)
-        self._not_started.append(start)
+        self.not_started.append(start)
 
     def _start(self) -> None:
-        while self._not_started:
+        while self.not_started:
             try:
-                start = self._not_started.pop()
+                start = self.not_started.pop()
             except IndexError:  # another thread was quicker
                 return
             start()
@@ -158,11 +156,11 @@ class Ledger:
     def start_anew(self) -> None:
         """Forget everything, in a forked child: the parent goes on counting what the parent did."""
         self._lock = RLock()
-        self._facts.clear()
+        self.facts.clear()
         self._after_fold.clear()
         self._reporting.clear()
         self._folding = False
-        self._not_started = list(self._starters)
+        self.not_started = list(self._starters)
         self._reset()
 
     # What the facts mean. Each runs in the fold only.
@@ -182,7 +180,7 @@ class Ledger:
         """Method and route as labels, folded into ``(other)`` past the bound."""
         if request is None:
             return (NO_REQUEST, NO_REQUEST)
-        labels = (request.method, route_of(request))
+        labels = (request.method, request.route or route_of(request))
         bounded = self.bound(labels)
         if bounded is not labels:
             self.accumulators.counter("dbwatch_label_overflow_total", "route").value += 1
@@ -230,8 +228,8 @@ class Ledger:
         self.pool_series(checkout.pool.name).ping_failures.value += 1
         self._event(checkout, "pre_ping_failure")
 
-    def attempt_ended(self, checkout: Checkout) -> None:
-        """Fact: a checkout was served or gave up."""
+    def attempt_ended(self, checkout: Checkout) -> float:  # noqa: C901  one step for each thing that may have happened
+        """Fact: a checkout was served or gave up. Returns how many seconds that took."""
         series = self.pool_series(checkout.pool.name)
         outcome = checkout.outcome
         assert outcome is not None
@@ -254,29 +252,32 @@ class Ledger:
         if request is not None:
             request.checkouts += 1
             request.checkout_seconds += seconds
-            wait = checkout.wait or 0.0
-            request.wait += wait
-            blocked = seconds if checkout.on_loop else 0.0
-            request.blocked += blocked
-            self._late(request, checkouts=1, wait=wait, blocked=blocked)
+            if checkout.wait is not None:
+                request.wait += checkout.wait
+            if checkout.on_loop:
+                request.blocked += seconds
+            if request.posted or not request.reported:
+                blocked = seconds if checkout.on_loop else 0.0
+                self._late(request, checkouts=1, wait=checkout.wait or 0.0, blocked=blocked)
         for observer in self.observers:
             observer.attempt_ended(checkout)
+        return seconds
 
     def connect_failed(self, checkout: Checkout) -> None:
         """Fact: opening a connection for this checkout failed."""
         self.pool_series(checkout.pool.name).connect_errors.value += 1
 
-    def hold_ended(self, checkout: Checkout) -> None:
-        """Fact: a connection was given back, thrown away, detached or reclaimed."""
+    def hold_ended(self, checkout: Checkout) -> float:
+        """Fact: a connection was given back, thrown away, detached or reclaimed. Returns the seconds it was held."""
         assert checkout.taken_at is not None
         assert checkout.returned_at is not None
         series = self.pool_series(checkout.pool.name)
         seconds = checkout.returned_at - checkout.taken_at
-        executing = min(checkout.executing, seconds)
+        executing = min(seconds, checkout.executing)
         series.hold.observe(seconds)
-        series.activity["executing"].value += executing
-        rest = "unknown" if checkout.streaming or checkout.interrupted or not checkout.statements else "idle"
-        series.activity[rest].value += seconds - executing
+        series.executing.value += executing
+        unknown = checkout.streaming or checkout.interrupted or not checkout.statements
+        (series.unknown if unknown else series.idle).value += seconds - executing
         if checkout.leaked:
             series.leaks_returned.value += 1
         elif checkout.reclaimed and not checkout.pool.shared:
@@ -289,9 +290,11 @@ class Ledger:
             request.executing += executing
             request.statements += checkout.statements
             request.blocked += checkout.blocked
-            self._late(request, executing=executing, statements=checkout.statements, blocked=checkout.blocked)
+            if request.posted or not request.reported:
+                self._late(request, executing=executing, statements=checkout.statements, blocked=checkout.blocked)
         for observer in self.observers:
             observer.hold_ended(checkout)
+        return seconds
 
     def leaked(self, checkout: Checkout) -> None:
         """Fact: a connection is still out although its request and its owner have ended."""
@@ -305,21 +308,24 @@ class Ledger:
         series.checkout.observe(request.checkout_seconds)
         series.hold.observe(request.hold_seconds + request.held_at_end)
         if not request.posted:
-            self._post(labels, request)
+            self._post(labels, series, request)
         for observer in self.observers:
             observer.request_ended(request, labels)
 
-    def _post(self, labels: tuple[str, str], request: Request) -> None:
+    def _post(self, labels: tuple[str, str], series: RouteSeries, request: Request) -> None:
         request.posted = True
-        series = self._route_series(labels)
-        series.wait.value += request.wait
         series.executing.value += request.executing
         series.checkouts.value += request.checkouts
         series.statements.value += request.statements
-        series.blocked.value += request.blocked
-        for pool, event in request.events:
-            self._count_event(pool, labels, event)
-        request.events.clear()
+        # Nothing to add, mostly.
+        if request.wait:
+            series.wait.value += request.wait
+        if request.blocked:
+            series.blocked.value += request.blocked
+        if request.events:
+            for pool, event in request.events:
+                self._count_event(pool, labels, event)
+            request.events.clear()
 
     def _late(
         self,
@@ -340,7 +346,8 @@ class Ledger:
             series.statements.value += statements
             series.blocked.value += blocked
         elif _will_not_end(request):
-            self._post(self.route_labels(request), request)
+            labels = self.route_labels(request)
+            self._post(labels, self._route_series(labels), request)
 
     def _event(self, checkout: Checkout, event: str) -> None:
         request = checkout.request

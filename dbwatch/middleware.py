@@ -64,6 +64,9 @@ class DBWatchMiddleware:
         self._path_is_chosen = self._metrics_path != settings.METRICS_PATH
         self._excluded = frozenset(path for path in self.settings.exclude if not path.endswith("/*"))
         self._excluded_below = tuple(path[:-1] for path in self.settings.exclude if path.endswith("/*"))
+        # Where :meth:`_unwatched_at` has to be asked.
+        self._special = self._excluded | {self._metrics_path, self.settings.readiness_path}
+        self._special_below = (*self._excluded_below, *filter(None, [self.settings.dashboard]))
         self._exposition: Exposition | None = None
         self._live: LivePage | None = None
         self._path_taken_said = False
@@ -77,19 +80,15 @@ class DBWatchMiddleware:
         """Handle one ASGI connection. Everything but HTTP and websockets passes untouched."""
         kind = scope["type"]
         if self._exposition is None or kind not in {"http", "websocket"}:
-            if self._exposition is not None and kind == "lifespan":
-                send = self._around_lifespan(self._exposition, send)
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, self._around_lifespan(send) if kind == "lifespan" else send)
             return
         path = path_within(scope.get("path", ""), scope.get("root_path", ""))
-        page = self._page_at(path, scope, self._exposition) if kind == "http" else None
-        if page is not None:
-            await page(scope, receive, send)
-            return
-        if path in self._excluded or path.startswith(self._excluded_below) or REQUEST_KEY in scope:
-            await self.app(scope, receive, send)
-            return
-        request = _begin(self.app, scope)
+        if path in self._special or path.startswith(self._special_below):
+            unwatched = self._unwatched_at(path, scope, self._exposition)
+            if unwatched is not None:
+                await unwatched(scope, receive, send)
+                return
+        request = None if REQUEST_KEY in scope else _begin(self.app, scope)
         if request is None:
             await self.app(scope, receive, send)
             return
@@ -102,27 +101,32 @@ class DBWatchMiddleware:
             _failed(request, error)
             raise
         finally:
-            with suppress(ValueError):  # of a coroutine that is closed in another context, as by the garbage collector
+            try:  # noqa: SIM105  suppress() takes longer than all else here
                 REQUEST.reset(token)
+            except ValueError:  # of a coroutine that is closed in another context, as by the garbage collector
+                pass
             _end(request, self.settings)
 
-    def _page_at(self, path: str, scope: Scope, exposition: Exposition) -> ASGIApp | None:
-        """The page of ours that answers at a path, None if it is the app's."""
-        if path == self._metrics_path and scope["method"] in ("GET", "HEAD"):
-            return partial(self._serve_metrics, exposition)
-        if path == self.settings.readiness_path and scope["method"] in ("GET", "HEAD"):
-            return _answer_readiness
-        # The app is not asked first: whoever chose the path left it to us.
-        if self._live is not None and self._live.owns(path):
-            return partial(self._live.handle, path)
-        return None
+    def _unwatched_at(self, path: str, scope: Scope, exposition: Exposition) -> ASGIApp | None:
+        """What answers at a path without being watched: a page of ours, or the app if the path is excluded."""
+        if scope["type"] == "http":
+            if path == self._metrics_path and scope["method"] in ("GET", "HEAD"):
+                return partial(self._serve_metrics, exposition)
+            if path == self.settings.readiness_path and scope["method"] in ("GET", "HEAD"):
+                return _answer_readiness
+            # The app is not asked first: whoever chose the path left it to us.
+            if self._live is not None and self._live.owns(path):
+                return partial(self._live.handle, path)
+        return self.app if path in self._excluded or path.startswith(self._excluded_below) else None
 
-    def _around_lifespan(self, exposition: Exposition, send: Send) -> Send:
+    def _around_lifespan(self, send: Send) -> Send:
         """``send`` of a lifespan, with what the last second brought written at its end, and the live page's sampling
         begun before. Exit handlers come too late, or never: uvicorn ends its workers by the signal that it was sent
         itself.
         """
-        live = self._live
+        exposition, live = self._exposition, self._live
+        if exposition is None:
+            return send
         if live is not None:
             live.start()
         opentelemetry = self.settings.opentelemetry
@@ -209,7 +213,7 @@ def _by_message(request: Request, receive: Receive) -> Receive:
     """``receive`` of a websocket: each message is a piece of work by itself, so repeated statements count anew."""
 
     def received() -> Awaitable[Message]:
-        request.repeated = None
+        request.repeated.clear()
         return receive()
 
     return received

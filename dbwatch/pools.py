@@ -223,7 +223,7 @@ class Pools:
         for watched in self._pools.values():
             watched.open.clear()
             watched.waiting.clear()
-            watched.peaks = [0] * len(watched.peaks)
+            watched.forget_peaks()
             pool = watched.pool()
             watched.live = 0 if pool is None else _opened_before(pool)
             self._ledger.post(self._ledger.watch_pool, watched)

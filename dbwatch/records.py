@@ -6,6 +6,7 @@ Times are ``time.perf_counter()`` readings, durations are seconds, both floats.
 from asyncio import AbstractEventLoop
 from collections.abc import MutableMapping
 from itertools import count
+from math import inf
 from types import CodeType
 from typing import Any, Final, Literal
 from weakref import ref
@@ -45,12 +46,15 @@ class WatchedPool:
         "attributes",
         "creator",
         "engine",
+        "half_timeout",
         "is_async",
         "live",
         "name",
         "open",
         "out_before",
+        "peak",
         "peak_numbers",
+        "peak_until",
         "peaks",
         "pool",
         "server_allows",
@@ -82,6 +86,8 @@ class WatchedPool:
         self.size = size
         #: Seconds a checkout may wait, 0 where the pool has no queue.
         self.timeout = timeout
+        #: Half of that, infinite where the pool has no queue.
+        self.half_timeout = timeout / 2 or inf
         #: True if the engine's driver is asynchronous, so that its waits do not hold up the event loop.
         self.is_async = is_async
         #: True for StaticPool and SingletonThreadPool, where several checkouts share one connection record and only
@@ -104,18 +110,27 @@ class WatchedPool:
         self.server_asked = False
         #: Number of the request that made the engine, while nobody else has used it; else 0. Kept by the fold.
         self.creator = 0
+        self.forget_peaks()
+
+    def forget_peaks(self) -> None:
+        """Start anew."""
         self.peaks = [0] * PEAK_SLOTS
         self.peak_numbers = [-1] * PEAK_SLOTS
+        #: The most so far in the slot being filled, and when that slot ends.
+        self.peak = 0
+        self.peak_until = 0.0
 
     def note_used(self, used: int, now: float) -> None:
-        """Remember how many connections were out at ``now``; called at each checkout and each return."""
+        """Remember how many connections were out at ``now``. To be called when they are more than ``peak``, and with
+        the first checkout or return after ``peak_until``.
+        """
         number = int(now // PEAK_SLOT_SECONDS)
         slot = number % PEAK_SLOTS
         if self.peak_numbers[slot] != number:
-            self.peaks[slot] = used
             self.peak_numbers[slot] = number
-        elif self.peaks[slot] < used:
-            self.peaks[slot] = used
+            self.peaks[slot] = 0
+            self.peak_until = (number + 1) * PEAK_SLOT_SECONDS
+        self.peak = self.peaks[slot] = max(self.peaks[slot], used)
 
     def used_peak(self, now: float) -> int:
         """Most connections out at once in the last two minutes."""
@@ -132,9 +147,10 @@ class Checkout:
     """
 
     __slots__ = (
+        "also_running",
         "asked_at",
-        "autocommit",
         "blocked",
+        "changes",
         "connect",
         "connect_started",
         "connected",
@@ -145,7 +161,6 @@ class Checkout:
         "interrupted",
         "last_statement",
         "leaked",
-        "lost",
         "made_at",
         "on_loop",
         "outcome",
@@ -153,19 +168,16 @@ class Checkout:
         "owner",
         "owner_watch",
         "ping",
-        "ping_failures",
         "pool",
         "proxy",
         "reclaimed",
         "request",
         "returned_at",
-        "rolled_back",
-        "running",
         "running_since",
         "running_what",
-        "savepoints",
         "session",
         "site",
+        "slow",
         "spawner",
         "starved",
         "statements",
@@ -174,8 +186,6 @@ class Checkout:
         "user",
         "wait",
         "wait_started",
-        "write_site",
-        "writes",
     )
 
     def __init__(self, pool: WatchedPool, request: "Request | None", asked_at: float) -> None:
@@ -185,6 +195,8 @@ class Checkout:
         self.spawner: Request | None = None
         self.asked_at = asked_at
         self.outcome: Outcome | None = None
+        #: True if it was served, and late: past the threshold of the option, or half of the pool's timeout.
+        self.slow = False
         # Phases: None until they happen.
         self.wait_started: float | None = None
         self.wait: float | None = None
@@ -192,7 +204,6 @@ class Checkout:
         self.connect: float | None = None
         self.ping: float | None = None
         self.connected = 0
-        self.ping_failures = 0
         # The hold. For a checkout that gave up, ``taken_at`` is the moment of giving up.
         self.taken_at: float | None = None
         self.returned_at: float | None = None
@@ -209,10 +220,12 @@ class Checkout:
         # What ran during the hold.
         self.statements = 0
         self.executing = 0.0
-        self.running = 0
-        self.running_since = 0.0
-        #: The cursor or connection of what runs, by which a dialect's override is told from what it overrides.
+        #: The cursor or connection of what runs, None while nothing does. By it a dialect's override is told from what
+        #: it overrides.
         self.running_what: object = None
+        self.running_since = 0.0
+        #: How many more run at once, in tasks that share a session.
+        self.also_running = 0
         self.streaming = False
         self.on_loop = False
         self.blocked = 0.0
@@ -222,22 +235,14 @@ class Checkout:
         self.idling: Idling | None = None
         #: True once a statement was cancelled: what the driver does after that is not known.
         self.interrupted = False
-        # What the transaction changed: statements that changed rows since it began, where the first of them stands,
-        # how many there were at each savepoint, how many a ROLLBACK undid that may turn out to be nobody's wish, and
-        # how many were lost for want of a commit.
-        self.writes = 0
-        self.write_site: Site = ()
-        self.savepoints: dict[str, int] | None = None
-        self.rolled_back = 0
-        self.lost = 0
+        #: What its transactions changed, None until a statement writes.
+        self.changes: Changes | None = None
         #: The last request that used a connection nobody's request took.
         self.user: ref[Request] | None = None
         #: Identity of the ORM session that began a transaction here, 0 for Core.
         self.session = 0
         #: The line at which that session was made, empty if it is not known.
         self.made_at: Site = ()
-        #: True if the driver commits by itself; None until a write asked.
-        self.autocommit: bool | None = None
 
     def is_open(self) -> bool:
         """True while the connection is out. Uses nothing but the proxy's public state, so it holds for every pool."""
@@ -245,6 +250,11 @@ class Checkout:
             return False
         proxy = self.proxy()
         return proxy is not None and proxy.is_valid and not proxy.is_detached
+
+    @property
+    def running(self) -> bool:
+        """True while a statement, COMMIT or ROLLBACK runs."""
+        return self.running_what is not None
 
     def checkout_seconds(self, now: float) -> float:
         """Seconds from asking to having the connection, or to ``now`` (the moment of giving up) if it was never had."""
@@ -256,9 +266,40 @@ class Checkout:
             return 0.0
         return (now if self.returned_at is None else self.returned_at) - self.taken_at
 
+    def outlived(self, request: "Request") -> bool:
+        """True if the hold ended after the request."""
+        if request.ended_at is None or self.returned_at is None:
+            return False
+        return self.returned_at > request.ended_at
+
     def executing_seconds(self, now: float) -> float:
         """Seconds of the hold in which a statement, COMMIT or ROLLBACK ran, a running one up to ``now``."""
-        return self.executing + (now - self.running_since if self.running else 0.0)
+        return self.executing + (0.0 if self.running_what is None else now - self.running_since)
+
+
+class Changes:
+    """What the transactions of a hold have changed and not committed. Most holds only read, and have none."""
+
+    __slots__ = ("autocommit", "lost", "rolled_back", "savepoints", "site", "writes")
+
+    def __init__(self) -> None:
+        #: Statements that changed rows since the transaction began, and where the first of them stands.
+        self.writes = 0
+        self.site: Site = ()
+        #: How many there were at each savepoint.
+        self.savepoints: dict[str, int] = {}
+        #: How many a ROLLBACK undid that may turn out to be nobody's wish.
+        self.rolled_back = 0
+        #: How many were lost for want of a commit.
+        self.lost = 0
+        #: True if the driver commits by itself; None until a write asked.
+        self.autocommit: bool | None = None
+
+    def begin_anew(self) -> None:
+        """A transaction has ended."""
+        self.writes = 0
+        self.savepoints.clear()
+        self.autocommit = None  # only now may the app switch it on or off
 
 
 class Idling:
@@ -343,7 +384,8 @@ class Request:
         #: What the OpenTelemetry output keeps of the span that was being recorded when the request began.
         self.span: Any = None
         self.failed = False
-        self.open: dict[Checkout, None] = {}
+        # A list, and not a dict as a pool's: they are few.
+        self.open: list[Checkout] = []
         #: Checkouts of this request that are blocked in a pool's queue now.
         self.waiting: dict[Checkout, None] | None = None
         # Set where a checkout begins: tells at the end whether the request touched a pool at all.
@@ -369,8 +411,8 @@ class Request:
         self.notable = False
         #: Where the event loop was first blocked: pool and lines.
         self.blocked_at: tuple[str, Site] | None = None
-        #: Runs of each SELECT in quick succession: count and time of the last.
-        self.repeated: dict[str, tuple[int, float]] | None = None
+        #: Runs of each SELECT in quick succession: when it ran, if only once; else how often, and when it last did.
+        self.repeated: dict[str, float | tuple[int, float]] = {}
 
 
 class Evidence:

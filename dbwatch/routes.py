@@ -45,25 +45,37 @@ def endpoint_site(request: Request) -> Site:
 def route_at_hand(request: Request) -> str:
     """The request's route if its scope tells, empty if only a search through all routes could."""
     scope = request.scope
-    if scope is None or _router_template(scope, scope.get("route")) is None:
-        return ""
-    return route_of(request)
+    return "" if scope is None else _template_at_hand(request, scope) or ""
 
 
 @guarded("routes.template")
 def _template(request: Request, scope: Any) -> str | None:
-    inner = _router_template(scope, scope.get("route"))
-    if inner is not None:
-        if scope.get("root_path", "") == request.root_path:
-            return inner
-        # A middleware further in may have rewritten the path, as one that takes a language off its front.
-        for path in (request.path, scope.get("path", request.path)):
-            mounts = _mounts(request, scope, path)
-            if mounts is not None:
-                return "".join(getattr(mount, "path", "") for mount in mounts) + inner
+    at_hand = _in_scope(request, scope)
+    if at_hand is not None:
+        return at_hand
     # Starlette before 1.0 stores no route in the scope; a middleware may have handed on a copy of it; an app may have
     # set a root_path of its own.
-    return _search(_routes(request.app), path_within(request.path, request.root_path), request, scope) or inner
+    return _search(
+        _routes(request.app), path_within(request.path, request.root_path), request, scope
+    ) or _router_template(scope, scope.get("route"))
+
+
+@guarded("routes.template_at_hand")
+def _template_at_hand(request: Request, scope: Any) -> str | None:
+    return _in_scope(request, scope)
+
+
+def _in_scope(request: Request, scope: Any) -> str | None:
+    """The whole template as far as the scope tells, None if it does not."""
+    inner = _router_template(scope, scope.get("route"))
+    if inner is None or scope.get("root_path", "") == request.root_path:
+        return inner
+    # A middleware further in may have rewritten the path, as one that takes a language off its front.
+    for path in (request.path, scope.get("path", request.path)):
+        mounts = _mounts(request, scope, path)
+        if mounts is not None:
+            return "".join(getattr(mount, "path", "") for mount in mounts) + inner
+    return None
 
 
 def _router_template(scope: Any, route: Any) -> str | None:

@@ -24,6 +24,10 @@ class StatementKind(Enum):
     OTHER = auto()
 
 
+# For what runs with every statement: reading a member off its class takes 0.1 µs (Python 3.11).
+READ: Final = StatementKind.READ
+OTHER: Final = StatementKind.OTHER
+
 #: Texts remembered; an app that writes values into its statements has more, and pays for the parsing again.
 _REMEMBERED: Final = 2048
 #: Characters of a text that is looked at and remembered as a whole. A bulk INSERT or an IN list has another text for
@@ -85,7 +89,8 @@ _PAGE: Final = re.compile(
     re.IGNORECASE,
 )
 
-_known: dict[str, StatementKind] = {}
+#: Texts looked at so far, filled by :func:`kind_of`. To look here first spares a call with every statement.
+KNOWN: Final[dict[str, StatementKind]] = {}
 #: For the whole process: a table of the same name that is not temporary is left out with them.
 _temporary_tables: dict[str, None] = {}
 
@@ -94,12 +99,12 @@ def kind_of(statement: str) -> StatementKind:
     """The kind of a statement."""
     if len(statement) > _LONG:
         return _kind_of_long(statement)
-    kind = _known.get(statement)
+    kind = KNOWN.get(statement)
     if kind is None:
         kind = _classify(statement)
-        if len(_known) >= _REMEMBERED:
-            _known.clear()
-        _known[statement] = kind
+        if len(KNOWN) >= _REMEMBERED:
+            KNOWN.clear()
+        KNOWN[statement] = kind
     return kind
 
 
@@ -172,7 +177,7 @@ def _remember_temporary(text: str) -> None:
         if len(_temporary_tables) >= _REMEMBERED_TABLES:
             del _temporary_tables[next(iter(_temporary_tables))]
         _temporary_tables[created[1].lower()] = None
-        _known.clear()  # among them may be statements that write to a table of this name
+        KNOWN.clear()  # among them may be statements that write to a table of this name
 
 
 def _is_temporary(text: str) -> bool:

@@ -19,6 +19,8 @@ NAMES = (
     "no_op_hooks",
     "dbwatch_off",
     "dbwatch_on",
+    "dbwatch_otel",
+    "dbwatch_multiprocess",
     "prometheus_instrumentator",
     "starlette_exporter",
     "sqlalchemy_monitor",

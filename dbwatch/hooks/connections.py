@@ -62,7 +62,6 @@ def on_invalidate(_connection: Any, record: Any, error: BaseException | None) ->
     record.info[REASON_KEY] = "pre_ping" if failed_ping else "invalidated"
     checkout = ATTEMPT.get()
     if failed_ping and checkout is not None:
-        checkout.ping_failures += 1
         LEDGER.post(LEDGER.pre_ping_failed, checkout)
 
 

@@ -20,16 +20,16 @@ from sqlalchemy import event, exc, pool
 from sqlalchemy.pool import Pool
 
 from dbwatch import judgement, timeout_report
-from dbwatch.callsites import call_site
+from dbwatch.callsites import LIMIT, awaiting_site, call_site
 from dbwatch.context import ATTEMPT, REQUEST, owner_now, waits_for
 from dbwatch.guard import guarded
 from dbwatch.hooks.connections import pool_of
 from dbwatch.hooks.switch import SWITCH
 from dbwatch.hooks.unwinding import unwinding
 from dbwatch.leaks import judge_late
-from dbwatch.ledger import LEDGER
+from dbwatch.ledger import BATCH, LEDGER
 from dbwatch.pools import POOL_ATTRIBUTE, POOLS
-from dbwatch.records import Checkout, Request, WatchedPool
+from dbwatch.records import Changes, Checkout, Request, WatchedPool
 from dbwatch.settings import THRESHOLDS
 
 #: Key in a connection record's ``info``: the checkout that is out.
@@ -69,7 +69,8 @@ def wrap_connect(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
 @guarded("pool.begin")
 def begin(pool: Any) -> Attempt:
     """An attempt begins: note who asks, and when."""
-    LEDGER.fold_if_due()
+    if LEDGER.not_started or len(LEDGER.facts) >= BATCH:
+        LEDGER.fold_if_due()
     watched = pool.__dict__.get(POOL_ATTRIBUTE) or POOLS.of(pool)
     request, spawner = REQUEST.get(), None
     if request is not None:
@@ -78,7 +79,8 @@ def begin(pool: Any) -> Attempt:
         else:
             request, spawner = None, request  # a task that outlived its request asks for itself
     checkout = Checkout(watched, request, perf_counter())
-    checkout.spawner = spawner
+    if spawner is not None:
+        checkout.spawner = spawner
     return checkout, ATTEMPT.set(checkout)
 
 
@@ -88,17 +90,30 @@ def served(attempt: Attempt) -> None:
     checkout, token = attempt
     ATTEMPT.reset(token)
     checkout.outcome = "ok"
+    pool, request = checkout.pool, checkout.request
     if checkout.taken_at is None:
         # SingletonThreadPool handed out the proxy this thread already has: a checkout, but no new hold.
         checkout.taken_at = checkout.returned_at = perf_counter()
-    _blocked_while_waiting(checkout)
-    request = checkout.request
+    else:
+        # Here and not in the event: fewer frames lie between this and the app.
+        endpoint = None if request is None or request.scope is None else request.scope.get("endpoint")
+        find = awaiting_site if pool.is_async else call_site
+        checkout.site = find(sys._getframe(2), LIMIT, getattr(endpoint, "__code__", None))
+    seconds = checkout.taken_at - checkout.asked_at
+    if seconds >= THRESHOLDS.slow_checkout_seconds or seconds >= pool.half_timeout:
+        checkout.slow = True
     if request is not None:
-        if checkout.taken_at - checkout.asked_at >= judgement.slow_after(checkout.pool):
+        if not checkout.site:
+            checkout.site = judgement.at_endpoint(request)
+        if not pool.is_async:
+            _blocked_while_waiting(checkout, request)
+        if len(request.open) > 1 and not pool.shared:
+            _nested(checkout, request)
+        if checkout.slow:
             request.notable = True
         if request.ended_at is not None:
             judge_late(checkout)
-    LEDGER.post(judgement.attempt_ended, checkout)
+    LEDGER.facts.append((judgement.attempt_ended, checkout))
 
 
 @guarded("pool.gave_up")
@@ -126,7 +141,8 @@ def gave_up(attempt: Attempt, error: BaseException) -> None:
     _forget(checkout)
     if checkout.outcome == "timeout":
         checkout.site = call_site(sys._getframe(1))
-    _blocked_while_waiting(checkout)
+    if checkout.request is not None and not checkout.pool.is_async:
+        _blocked_while_waiting(checkout, checkout.request)
     LEDGER.post(LEDGER.attempt_ended, checkout)
     if checkout.outcome == "timeout":
         LEDGER.post(judgement.timed_out, timeout_report.take(checkout))
@@ -142,10 +158,9 @@ def _could_not_connect(checkout: Checkout, error: BaseException, *, taken: bool)
     return not taken and checkout.connected == 0 and not isinstance(error, AssertionError)
 
 
-def _blocked_while_waiting(checkout: Checkout) -> None:
+def _blocked_while_waiting(checkout: Checkout, request: Request) -> None:
     """A synchronous engine's checkout on the loop's own thread held up everybody, the holders it waited for as well."""
-    request = checkout.request
-    if request is None or checkout.pool.is_async or get_ident() != request.thread:
+    if get_ident() != request.thread:
         return
     checkout.on_loop = True
     if checkout.wait is not None and request.blocked_at is None:
@@ -173,17 +188,14 @@ def on_checkout(connection: Any, record: Any, proxy: Any) -> None:
     if pool.shared:
         sweep(pool)
     pool.open[checkout] = None
-    checkout.site = call_site(sys._getframe(1))
     if request is not None:
-        if not checkout.site:
-            checkout.site = judgement.at_endpoint(request)
         checkout.owner = owner_now()
-        if request.open and not pool.shared:
-            _nested(checkout, request)
-        request.open[checkout] = None
+        if checkout not in request.open:
+            request.open.append(checkout)
     used = len(pool.open)
     checkout.overflow = used > pool.size
-    pool.note_used(used, now)
+    if used > pool.peak or now >= pool.peak_until:
+        pool.note_used(used, now)
 
 
 def _nested(inner: Checkout, request: Request) -> None:
@@ -228,8 +240,8 @@ def on_reset(_connection: Any, record: Any, state: Any) -> None:
         return
     if not state.asyncio_safe:
         finish(checkout)
-    elif checkout.writes or checkout.rolled_back:
-        _judge_rollback(checkout, state.transaction_was_reset)
+    elif checkout.changes is not None:
+        _judge_rollback(checkout, checkout.changes, state.transaction_was_reset)
 
 
 def _failing(connection: Any) -> None:
@@ -241,18 +253,18 @@ def _failing(connection: Any) -> None:
         attempt.connected = 0
 
 
-def _judge_rollback(checkout: Checkout, core_was_reset: bool) -> None:
+def _judge_rollback(checkout: Checkout, changes: Changes, core_was_reset: bool) -> None:
     """Was the ROLLBACK before this return anybody's wish? The ORM's close rolls back by itself and its rollback() says
     so (Session.after_rollback takes the count back); Core's close leaves ``transaction_was_reset`` set. Writes that no
     ROLLBACK has undone yet are undone by the pool right after this. A close that an exception has brought about is no
     forgotten commit, whatever the client is told.
     """
-    implicit = checkout.writes or (checkout.rolled_back and (checkout.session or core_was_reset))
+    implicit = changes.writes or (changes.rolled_back and (checkout.session or core_was_reset))
     if implicit and not unwinding():
-        checkout.lost = checkout.writes or checkout.rolled_back
+        changes.lost = changes.writes or changes.rolled_back
         if checkout.request is not None:
             checkout.request.notable = True
-    checkout.writes = checkout.rolled_back = 0
+    changes.writes = changes.rolled_back = 0
 
 
 @guarded("pool.detach")
@@ -277,15 +289,18 @@ def finish(checkout: Checkout) -> None:
     if pool.open.pop(checkout, checkout) is checkout:
         return
     now = perf_counter()
-    pool.note_used(used, now)
+    if now >= pool.peak_until:
+        pool.note_used(used, now)
     checkout.returned_at = now
-    checkout.reclaimed = checkout.proxy is not None and checkout.proxy() is None
+    if checkout.proxy is not None and checkout.proxy() is None:
+        checkout.reclaimed = True
     request = checkout.request
     if request is not None:
-        request.open.pop(checkout, None)
+        if checkout in request.open:
+            request.open.remove(checkout)
         if checkout.taken_at is not None and now - checkout.taken_at >= THRESHOLDS.idle_hold_seconds:
             request.notable = True
-    LEDGER.post(judgement.hold_ended, checkout)
+    LEDGER.facts.append((judgement.hold_ended, checkout))
 
 
 def sweep(pool: WatchedPool, returning: Checkout | None = None) -> None:
@@ -308,8 +323,8 @@ def on_gone(pool: WatchedPool) -> None:
 
 def _forget(checkout: Checkout) -> None:
     checkout.pool.open.pop(checkout, None)
-    if checkout.request is not None:
-        checkout.request.open.pop(checkout, None)
+    if checkout.request is not None and checkout in checkout.request.open:
+        checkout.request.open.remove(checkout)
 
 
 def install() -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from dbwatch import judgement
-from dbwatch.callsites import call_site
+from dbwatch.callsites import APP_CODE, call_site
 from dbwatch.context import REQUEST
 from dbwatch.guard import guarded
 from dbwatch.hooks.pool import CHECKOUT_KEY
@@ -46,7 +46,8 @@ def wrap_init(original: Callable[..., None]) -> Callable[..., None]:
 def made(session: Any) -> None:
     """A session was made. The line is where the app asked for it, not where a class of the app's calls super()."""
     frame: FrameType | None = sys._getframe(3)
-    while frame is not None and _initialises_a_session(frame):
+    parts = APP_CODE.parts
+    while frame is not None and (not parts[frame.f_code.co_filename] or _initialises_a_session(frame)):
         frame = frame.f_back
     session.__dict__[_MADE_AT] = call_site(frame, 1)
 
@@ -118,7 +119,8 @@ def on_after_rollback(session: Any) -> None:
 def _take_back(checkouts: Iterable[Checkout], session: object) -> bool:
     found = [checkout for checkout in list(checkouts) if checkout.session == id(session)]
     for checkout in found:
-        checkout.rolled_back = 0
+        if checkout.changes is not None:
+            checkout.changes.rolled_back = 0
     return bool(found)
 
 

@@ -20,9 +20,18 @@ from dbwatch.callsites import call_site
 from dbwatch.context import ATTEMPT, REQUEST
 from dbwatch.guard import guarded
 from dbwatch.hooks.pool import CHECKOUT_KEY
-from dbwatch.records import Checkout, Request
+from dbwatch.records import Changes, Checkout, Request
 from dbwatch.settings import THRESHOLDS
-from dbwatch.sqltext import StatementKind, has_an_effect, kind_of, page_size, savepoint_name
+from dbwatch.sqltext import (
+    KNOWN,
+    OTHER,
+    READ,
+    StatementKind,
+    has_an_effect,
+    kind_of,
+    page_size,
+    savepoint_name,
+)
 
 #: A SELECT that runs again after this many seconds is polled, not repeated.
 POLL_SECONDS = 0.1
@@ -51,7 +60,7 @@ def wrap_execute(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             result = original(self, cursor, statement, parameters, context)
         except BaseException as error:
-            failed(checkout, self, error)
+            failed(checkout, error)
             raise
         statement_succeeded(checkout, self, cursor, statement, context)
         return result
@@ -70,7 +79,7 @@ def wrap_execute_no_params(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             result = original(self, cursor, statement, context)
         except BaseException as error:
-            failed(checkout, self, error)
+            failed(checkout, error)
             raise
         statement_succeeded(checkout, self, cursor, statement, context)
         return result
@@ -89,9 +98,9 @@ def wrap_commit(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             result = original(self, dbapi_connection)
         except BaseException as error:
-            failed(checkout, self, error)
+            failed(checkout, error)
             raise
-        committed(checkout, self)
+        committed(checkout)
         return result
 
     return do_commit
@@ -108,7 +117,7 @@ def wrap_rollback(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return original(self, dbapi_connection)
         finally:
-            rolled_back(checkout, self)
+            rolled_back(checkout)
 
     return do_rollback
 
@@ -142,30 +151,51 @@ def wrap_twophase(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @guarded("statements.begin")
-def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | None:
+def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | None:  # noqa: C901  one call, not four
     """A statement begins: find its hold through the connection it runs on, or None."""
-    if context is None:
-        return None
     try:
-        checkout: Checkout | None = context.root_connection.info.get(CHECKOUT_KEY)
+        # What ``context.root_connection.info`` returns two calls later; the name is private (2.0 and 2.1).
+        checkout: Checkout | None = context._dbapi_connection.info.get(CHECKOUT_KEY)  # noqa: SLF001
     except Exception:  # noqa: BLE001
-        # The first connect initialises the dialect through an ad-hoc proxy whose info raises NotImplementedError; on
-        # an invalidated connection it raises PendingRollbackError. Either way there is no hold to speak of.
-        return None
+        checkout = _checkout_of(context)
     # A detached connection keeps a copy of its info: what it runs is no part of the hold, which has ended.
-    if checkout is None or checkout.running_what is cursor or checkout.returned_at is not None:
+    if checkout is None or checkout.returned_at is not None:
         return None
+    if checkout.running_what is not None and not _runs_beside_another(checkout, cursor):
+        return None
+    now = perf_counter()
     checkout.statements += 1
     checkout.last_statement = statement
     options = context.execution_options
-    if options and (options.get("stream_results") or options.get("yield_per")):
+    if options and options.get("stream_results"):  # set by yield_per as well
         checkout.streaming = True
     request = REQUEST.get()
     if request is not checkout.request:
         used_by(checkout, request)
-    if request is not None and _is_answering(request) and kind_of(statement) is StatementKind.READ:
-        _count_repeats(request, checkout, statement, context, perf_counter())
-    _runs(checkout, cursor)
+    # Until the response starts: the same SELECT again after that is a stream that polls, or work of its own.
+    if request is not None and request.response_started_at is None and request.ended_at is None:
+        run = request.repeated.get(statement)
+        if run is not None:
+            _count_again(request, checkout, run, context, now)
+        elif (KNOWN.get(statement) or kind_of(statement)) is READ:
+            if len(request.repeated) >= REMEMBERED_STATEMENTS:
+                request.repeated.clear()
+            request.repeated[statement] = now
+    if not checkout.also_running:
+        checkout.running_since = now
+    checkout.running_what = cursor
+    return checkout
+
+
+def _checkout_of(context: Any) -> Checkout | None:
+    """By public names. The first connect initialises the dialect through an ad-hoc proxy whose info raises
+    NotImplementedError; on an invalidated connection it raises PendingRollbackError. Either way there is no hold to
+    speak of.
+    """
+    try:
+        checkout: Checkout | None = context.root_connection.info.get(CHECKOUT_KEY)
+    except Exception:  # noqa: BLE001
+        return None
     return checkout
 
 
@@ -176,25 +206,31 @@ def transaction_ends(dbapi_connection: Any) -> Checkout | None:
         checkout: Checkout | None = dbapi_connection.info.get(CHECKOUT_KEY)
     except Exception:  # noqa: BLE001  as above
         return None
-    if checkout is None or checkout.running_what is dbapi_connection or checkout.returned_at is not None:
+    if checkout is None or checkout.returned_at is not None:
         return None
-    _runs(checkout, dbapi_connection)
+    if checkout.running_what is not None and not _runs_beside_another(checkout, dbapi_connection):
+        return None
+    if not checkout.also_running:
+        checkout.running_since = perf_counter()
+    checkout.running_what = dbapi_connection
     return checkout
 
 
-def _runs(checkout: Checkout, what: object) -> None:
-    if checkout.running == 0:
-        checkout.running_since = perf_counter()
-    elif not checkout.pool.shared and checkout.request is not None:
-        # A second one while one is in flight: two tasks have one session. The hold executes while any of them runs.
+def _runs_beside_another(checkout: Checkout, what: object) -> bool:
+    """False if it is what runs already, seen by a dialect's override. Else a second one begins while one is in flight:
+    two tasks have one session. The hold executes while any of them runs.
+    """
+    if checkout.running_what is what:
+        return False
+    checkout.also_running += 1
+    if checkout.request is not None and not checkout.pool.shared:
         judgement.shared(
             checkout.request,
             checkout,
             call_site(sys._getframe(2)),
             "A statement began on this connection while another was still running on it.",
         )
-    checkout.running += 1
-    checkout.running_what = what
+    return True
 
 
 def used_by(checkout: Checkout, request: Request | None) -> None:
@@ -216,21 +252,14 @@ def used_by(checkout: Checkout, request: Request | None) -> None:
     judgement.shared(request, checkout, call_site(sys._getframe(2)), how)
 
 
-def _is_answering(request: Request) -> bool:
-    """True until the response starts: the same SELECT again after that is a stream that polls, or work of its own."""
-    return request.response_started_at is None and request.ended_at is None
-
-
-def _count_repeats(request: Request, checkout: Checkout, statement: str, context: Any, now: float) -> None:
-    """Count runs of the same SELECT that follow each other closely; one that comes back after a pause is a poll."""
-    counts = request.repeated
-    if counts is None:
-        counts = request.repeated = {}
-    times, last = counts.get(statement, (0, now))
+def _count_again(
+    request: Request, checkout: Checkout, run: float | tuple[int, float], context: Any, now: float
+) -> None:
+    """Count another run of a SELECT that follows the last one closely; one that comes back after a pause is a poll."""
+    times, last = (1, run) if isinstance(run, float) else run
+    statement = checkout.last_statement
     times = times + 1 if now - last < POLL_SECONDS else 1
-    if times == 1 and len(counts) >= REMEMBERED_STATEMENTS:
-        counts.clear()
-    counts[statement] = (times, now)
+    request.repeated[statement] = (times, now)
     if times == THRESHOLDS.repeated_statements and not _asks_for_many(statement, context):
         judgement.repeated(request, checkout, statement, call_site(sys._getframe(2)), times)
 
@@ -248,52 +277,57 @@ def _asks_for_many(statement: str, context: Any) -> bool:
 
 
 @guarded("statements.failed")
-def failed(checkout: Checkout, dialect: Any, error: BaseException) -> None:
+def failed(checkout: Checkout, error: BaseException) -> None:
     """The statement or COMMIT is over and failed. A cancelled one keeps the driver busy for longer, unseen."""
-    _over(checkout, dialect)
+    _over(checkout)
     if not isinstance(error, Exception):
         checkout.interrupted = True
 
 
-def _over(checkout: Checkout, dialect: Any) -> None:
-    checkout.running -= 1
-    if checkout.running:
+def _over(checkout: Checkout) -> None:
+    if checkout.also_running:
+        checkout.also_running -= 1
         return
     seconds = perf_counter() - checkout.running_since
     checkout.running_what = None
     checkout.executing += seconds
+    if not checkout.pool.is_async:
+        _blocked_loop(checkout, seconds)
+
+
+def _blocked_loop(checkout: Checkout, seconds: float) -> None:
     request = checkout.request
-    if request is None or dialect.is_async or get_ident() != request.thread:
+    if request is None or get_ident() != request.thread:
         return
     # Nobody's line: the garbage collector rolls back in whichever thread it runs.
     if checkout.proxy is not None and checkout.proxy() is not None:
         checkout.blocked += seconds
         if request.blocked_at is None:
-            request.blocked_at = (checkout.pool.name, call_site(sys._getframe(1)))
+            request.blocked_at = (checkout.pool.name, call_site(sys._getframe(2)))
             request.notable = True
 
 
 @guarded("statements.succeeded")
 def statement_succeeded(checkout: Checkout, dialect: Any, cursor: Any, statement: str, context: Any) -> None:
     """The statement is over and did not fail: what did it do to the transaction?"""
-    _over(checkout, dialect)
-    kind = kind_of(statement)
-    if kind is StatementKind.READ or kind is StatementKind.OTHER:
+    _over(checkout)
+    kind = KNOWN.get(statement) or kind_of(statement)
+    if kind is READ or kind is OTHER:
         return
+    changes = checkout.changes
+    if changes is None:
+        changes = checkout.changes = Changes()
     if kind in _WRITES:
-        if _changed_rows(kind, dialect, cursor) and not _commits_itself(checkout, dialect, context):
-            if not checkout.writes:
-                checkout.write_site = call_site(sys._getframe(1))
-            checkout.writes += 1
+        if _changed_rows(kind, dialect, cursor) and not _commits_itself(changes, dialect, context):
+            if not changes.writes:
+                changes.site = call_site(sys._getframe(1))
+            changes.writes += 1
     elif kind is StatementKind.SAVEPOINT:
-        if checkout.savepoints is None:
-            checkout.savepoints = {}
-        checkout.savepoints[savepoint_name(statement)] = checkout.writes
+        changes.savepoints[savepoint_name(statement)] = changes.writes
     elif kind is StatementKind.ROLLBACK_TO:
-        if checkout.savepoints is not None:
-            checkout.writes = checkout.savepoints.get(savepoint_name(statement), checkout.writes)
+        changes.writes = changes.savepoints.get(savepoint_name(statement), changes.writes)
     elif kind is not StatementKind.DEFINITION or dialect.name in _COMMITS_AT_DEFINITIONS:
-        _begins_anew(checkout)  # a COMMIT, PREPARE TRANSACTION or ROLLBACK as text, or what commits by itself
+        changes.begin_anew()  # a COMMIT, PREPARE TRANSACTION or ROLLBACK as text, or what commits by itself
 
 
 def _changed_rows(kind: StatementKind, dialect: Any, cursor: Any) -> bool:
@@ -310,23 +344,24 @@ def _changed_rows(kind: StatementKind, dialect: Any, cursor: Any) -> bool:
     return bool(rows < 0 or (dialect.name == "sqlite" and cursor.description is not None))
 
 
-def _commits_itself(checkout: Checkout, dialect: Any, context: Any) -> bool:
+def _commits_itself(changes: Changes, dialect: Any, context: Any) -> bool:
     """True if the driver is in autocommit mode, or if that cannot be told: then nothing is lost by a rollback."""
-    if checkout.autocommit is None:
+    if changes.autocommit is None:
         try:
             connection = context.root_connection.connection.dbapi_connection
-            checkout.autocommit = bool(dialect.detect_autocommit_setting(connection))
+            changes.autocommit = bool(dialect.detect_autocommit_setting(connection))
         except (NotImplementedError, AttributeError):
-            checkout.autocommit = True
-    return checkout.autocommit
+            changes.autocommit = True
+    return changes.autocommit
 
 
 @guarded("statements.committed")
-def committed(checkout: Checkout, dialect: Any) -> None:
+def committed(checkout: Checkout) -> None:
     """A COMMIT went through."""
-    _over(checkout, dialect)
-    _begins_anew(checkout)
-    checkout.rolled_back = 0
+    _over(checkout)
+    if checkout.changes is not None:
+        checkout.changes.begin_anew()
+        checkout.changes.rolled_back = 0
 
 
 @guarded("statements.settled")
@@ -336,22 +371,18 @@ def settled(connection: Any) -> None:
         checkout: Checkout | None = connection.info.get(CHECKOUT_KEY)
     except Exception:  # noqa: BLE001  as above
         return
-    if checkout is not None:
-        _begins_anew(checkout)
-
-
-def _begins_anew(checkout: Checkout) -> None:
-    checkout.writes = 0
-    checkout.savepoints = None
-    checkout.autocommit = None  # only now may the app switch it on or off
+    if checkout is not None and checkout.changes is not None:
+        checkout.changes.begin_anew()
 
 
 @guarded("statements.rolled_back")
-def rolled_back(checkout: Checkout, dialect: Any) -> None:
+def rolled_back(checkout: Checkout) -> None:
     """A ROLLBACK is over. Whether the app wished it is known when the connection goes back."""
-    _over(checkout, dialect)
-    checkout.rolled_back = checkout.writes
-    _begins_anew(checkout)
+    _over(checkout)
+    changes = checkout.changes
+    if changes is not None:
+        changes.rolled_back = changes.writes
+        changes.begin_anew()
 
 
 @guarded("statements.ping_begins")

@@ -28,8 +28,8 @@ def test_a_long_statement_is_told_by_its_ends(statement: str, kind: StatementKin
 def test_texts_of_any_length_take_bounded_memory() -> None:
     for number in range(3000):
         kind_of(f"INSERT INTO t{number} (a, b) VALUES {ROWS}")
-    assert len(sqltext._known) <= sqltext._REMEMBERED
-    assert max(map(len, sqltext._known)) <= sqltext._LONG
+    assert len(sqltext.KNOWN) <= sqltext._REMEMBERED
+    assert max(map(len, sqltext.KNOWN)) <= sqltext._LONG
 
 
 @pytest.mark.parametrize(
