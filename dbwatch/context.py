@@ -71,8 +71,8 @@ def waits_for(holder: "ref[Any] | None", other: "ref[Any] | None") -> bool:
 
     The same task, or the same call in a thread, does one thing at a time. A call in a thread that has ended has left
     its connection with the request itself, which waits. A task waits for another if it awaits it, directly or through
-    ``gather``, ``wait``, ``wait_for`` or a task group; a task that it has merely spawned it does not wait for. Whether it
-    awaits a call in a thread cannot be told from here, so that proves nothing.
+    ``gather``, ``wait``, ``wait_for`` or a task group; a task that it has merely spawned it does not wait for. Whether
+    it awaits a call in a thread cannot be told from here, so that proves nothing.
     """
     first = None if holder is None else holder()
     second = None if other is None else other()

@@ -53,6 +53,29 @@ def handed_out(proxy: Any) -> None:
         checkout.streaming = True
 
 
+def commits_by_itself(dialect: Any, connection: Any) -> bool:
+    """True if the driver's connection is in autocommit mode.
+
+    SQLAlchemy tells only in the later releases of 2.0, and knows only the older of the two switches of sqlite3 (3.12).
+
+    Raises:
+        AttributeError, NotImplementedError: it cannot be told.
+    """
+    if dialect.name == "sqlite":
+        return connection.isolation_level is None or getattr(connection, "autocommit", None) is True
+    detect = getattr(dialect, "detect_autocommit_setting", None)
+    if detect is not None:
+        return bool(detect(connection))
+    for one in (connection, getattr(connection, "driver_connection", None)):
+        ask = getattr(one, "get_autocommit", None)  # of MySQL's drivers, whose autocommit() switches it
+        if ask is not None:
+            return bool(ask())
+    setting = connection.autocommit
+    if not isinstance(setting, bool):
+        raise NotImplementedError
+    return setting
+
+
 def install() -> None:
     """Wrap two names of the pool's proxy class, which is private; without them, such use counts as idle."""
     proxy: Any = getattr(base, "_ConnectionFairy", None)

@@ -19,6 +19,7 @@ from dbwatch import judgement
 from dbwatch.callsites import call_site
 from dbwatch.context import ATTEMPT, REQUEST
 from dbwatch.guard import guarded
+from dbwatch.hooks.driver import commits_by_itself
 from dbwatch.hooks.pool import CHECKOUT_KEY
 from dbwatch.records import Changes, Checkout, Request
 from dbwatch.settings import THRESHOLDS
@@ -349,7 +350,7 @@ def _commits_itself(changes: Changes, dialect: Any, context: Any) -> bool:
     if changes.autocommit is None:
         try:
             connection = context.root_connection.connection.dbapi_connection
-            changes.autocommit = bool(dialect.detect_autocommit_setting(connection))
+            changes.autocommit = commits_by_itself(dialect, connection)
         except (NotImplementedError, AttributeError):
             changes.autocommit = True
     return changes.autocommit

@@ -1,9 +1,11 @@
 """Which transactions lose rows, and which only look as if they did."""
 
 import inspect
+import sys
 
 import pytest
 from fastapi import Response, WebSocket
+from sqlalchemy import Dialect
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -113,6 +115,36 @@ def test_what_an_exception_rolled_back_is_not_lost_even_if_the_response_is_a_suc
     with stage(database, failing_async if database in ASYNC else failing) as visitor:
         for path in ("/block", "/finally", "/again", "/connection"):
             assert visitor.get(path).status_code == 200
+        assert visitor.findings() == ()
+
+
+@pytest.mark.parametrize("database", [*SYNC, *ASYNC])
+def test_autocommit_is_told_from_the_driver_where_sqlalchemy_cannot_tell(
+    database: str, stage: StageApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: list[type] = [Dialect]
+    for kind in kinds:  # 2.0.42 and older
+        monkeypatch.delattr(kind, "detect_autocommit_setting", raising=False)
+        kinds += kind.__subclasses__()
+    with stage(database, transactions_at_endpoints) as visitor:
+        assert visitor.post("/session_autocommit").status_code == 200
+        assert visitor.findings() == ()
+        assert visitor.post("/text_insert").status_code == 200
+        assert [finding.finding for finding in visitor.findings()] == ["lost_write"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has the switch since Python 3.12")
+def test_rows_are_kept_where_sqlite3_itself_is_in_autocommit_mode(stage: StageApp) -> None:
+    def build(stage: Stage) -> None:
+        engine = stage.engine(connect_args={"autocommit": True})
+
+        @stage.app.post("/write")
+        def write() -> None:
+            with Session(engine) as session:
+                LOST[0](session)
+
+    with stage("sqlite-pysqlite", build) as visitor:
+        assert visitor.post("/write").status_code == 200
         assert visitor.findings() == ()
 
 
