@@ -3,7 +3,9 @@
 import asyncio
 import sys
 from asyncio import AbstractEventLoop, Task
-from collections.abc import Container
+from asyncio.events import _get_running_loop
+from collections.abc import Container, Iterator
+from types import FrameType
 from typing import Any, Final
 
 from dbwatch.callsites import APP_CODE, LIMIT, call_site, describe, line_of
@@ -95,6 +97,46 @@ def whereabouts(checkout: Checkout) -> Site:
     if isinstance(owner, ThreadToken):
         return _lines_of_thread(owner.thread)
     return ()
+
+
+def task_using(checkout: Checkout) -> "Task[Any] | None":
+    """Another task of this thread's loop that is inside SQLAlchemy with a connection now.
+
+    ``async with`` of AsyncConnection and AsyncSession closes in a task of its own, shielded (2.0 and 2.1): a cancelled
+    request ends before its connection is back.
+    """
+    proxy = checkout.proxy() if checkout.proxy is not None else None
+    if proxy is None or _get_running_loop() is None:
+        return None
+    current = asyncio.current_task()
+    for task in asyncio.all_tasks():
+        if task is not current and any(_has_local(frame, proxy) for frame in _sqlalchemy_frames(task.get_coro())):
+            return task
+    return None
+
+
+def _sqlalchemy_frames(coroutine: Any) -> Iterator[FrameType]:
+    """The frames of SQLAlchemy's greenlet that a suspended coroutine waits for, innermost first."""
+    for frame in filter(_is_sqlalchemys, frames_awaited(coroutine)):
+        for local in list(frame.f_locals.values()):
+            yield from _frames_of(getattr(local, "gr_frame", None))
+
+
+def _frames_of(innermost: FrameType | None) -> Iterator[FrameType]:
+    frame = innermost
+    while frame is not None:
+        if _is_sqlalchemys(frame):
+            yield frame
+        frame = frame.f_back
+
+
+def _is_sqlalchemys(frame: FrameType) -> bool:
+    # Of the app's own frames the locals are not read: up to Python 3.12 that would keep them alive.
+    return str(frame.f_globals.get("__name__")).startswith("sqlalchemy.")
+
+
+def _has_local(frame: FrameType, value: object) -> bool:
+    return any(local is value for local in frame.f_locals.values())
 
 
 def _lines_of_thread(thread: int) -> Site:

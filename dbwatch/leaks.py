@@ -2,16 +2,19 @@
 
 A leak is counted once, when both hold: the middleware's ``await app(...)`` has returned, and the owner (the task, or
 the thread's context token) has ended. A live owner defers the verdict to its own end: a done callback of the task, or
-the callback of a weak reference when the context or the task is freed. No timer is involved.
+the callback of a weak reference when the context or the task is freed. No timer is involved. A task that is just
+giving back the connection of a cancelled request takes the owner's place.
 """
 
 import time
 from asyncio import Task
 from asyncio.events import _get_running_loop
+from typing import Any
 from weakref import ref
 
 from dbwatch import judgement
 from dbwatch.context import owner_is_running
+from dbwatch.holders import task_using
 from dbwatch.ledger import LEDGER
 from dbwatch.records import Checkout, Request
 
@@ -29,9 +32,13 @@ def judge(request: Request) -> None:
         if checkout.pool.shared or not checkout.is_open():
             continue
         if owner_is_running(checkout.owner):
-            _defer(checkout)
-        else:
+            _defer(checkout, checkout.owner)
+            continue
+        user = task_using(checkout) if checkout.running or request.failed else None
+        if user is None:
             _accuse(checkout)
+        else:
+            _defer(checkout, ref(user))
 
 
 def judge_late(checkout: Checkout) -> None:
@@ -40,7 +47,7 @@ def judge_late(checkout: Checkout) -> None:
     A spawned task was still waiting for it, so :func:`judge` did not see it; the end of that task decides.
     """
     if not checkout.pool.shared and checkout.is_open():
-        _defer(checkout)
+        _defer(checkout, checkout.owner)
 
 
 def pending() -> int:
@@ -78,8 +85,8 @@ def _accuse(checkout: Checkout) -> None:
         LEDGER.post(judgement.leaked, checkout)
 
 
-def _defer(checkout: Checkout) -> None:
-    owner = None if checkout.owner is None else checkout.owner()
+def _defer(checkout: Checkout, until: "ref[Any] | None") -> None:
+    owner = None if until is None else until()
     if owner is None:
         _accuse(checkout)
         return

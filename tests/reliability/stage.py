@@ -28,6 +28,8 @@ DRIVERS = {
 #: What differs between two runs of one app: addresses of objects, ports, process and session ids.
 _INCIDENTAL = re.compile(r"0x[0-9a-f]+|\b\d{2,}\b")
 
+#: A path, and the answers of both apps to come.
+Asked = tuple[str, "Future[httpx.Response]", "Future[httpx.Response]"]
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -44,8 +46,12 @@ class Answer:
     body: str
 
     @classmethod
-    def of(cls, response: httpx.Response) -> Self:
-        """From a response."""
+    def of(cls, asked: "Future[httpx.Response]") -> Self:
+        """Wait for a response; a connection that is closed without one has the status 0."""
+        try:
+            response = asked.result()
+        except httpx.RemoteProtocolError as error:
+            return cls(0, str(error))
         return cls(response.status_code, _INCIDENTAL.sub("#", response.text))
 
 
@@ -55,7 +61,7 @@ class App:
     def __init__(self, name: str, ports: Mapping[str, int], log: Path, stack: ExitStack) -> None:
         self.proxies = {kind: stack.enter_context(TCPProxy(port)) for kind, port in ports.items() if kind != "bouncer"}
         urls = {name: self._url(name, ports) for name in engines(*DRIVERS)}
-        environment = {"SHOP_ENGINES": json.dumps(urls), "DBWATCH_LOG": "off"}
+        environment = {"SHOP_ENGINES": json.dumps(urls), "PYTHONFAULTHANDLER": "1"}
         self.process = stack.enter_context(UvicornProcess(f"tests.reliability.shop:{name}", log, env=environment))
         self._client = stack.enter_context(
             httpx.Client(base_url=self.process.url, timeout=60.0, limits=httpx.Limits(max_keepalive_connections=0))
@@ -114,20 +120,20 @@ class Stage:
         """Ask one page of each of these engines, of both apps, and compare. Returns what the bare app answered."""
         return self.answers(self.asking(names, page, at_once=at_once))
 
-    def asking(self, names: list[str], page: str, *, at_once: int = 1) -> list[tuple[str, Future[Any], Future[Any]]]:
+    def asking(self, names: list[str], page: str, *, at_once: int = 1) -> list[Asked]:
         """Send requests as ``ask`` does, without waiting for the answers."""
         paths = [f"/{name}/{page}" for name in names for _ in range(at_once)]
         self.sent += len(paths)
         submit = self._clients.submit
         return [(path, submit(self.bare.get, path), submit(self.watched.get, path)) for path in paths]
 
-    def answers(self, asked: list[tuple[str, Future[Any], Future[Any]]]) -> list[Answer]:
+    def answers(self, asked: list[Asked]) -> list[Answer]:
         """Wait for the answers, and compare: of several requests for one page, whichever gets which."""
         found: dict[str, tuple[list[Answer], list[Answer]]] = {}
         for path, bare, watched in asked:
             pair = found.setdefault(path, ([], []))
-            pair[0].append(Answer.of(bare.result()))
-            pair[1].append(Answer.of(watched.result()))
+            pair[0].append(Answer.of(bare))
+            pair[1].append(Answer.of(watched))
         for path, (bare_answers, watched_answers) in found.items():
             for one, other in zip(sorted(bare_answers, key=str), sorted(watched_answers, key=str), strict=True):
                 if one != other:
@@ -156,4 +162,10 @@ def stage(directory: Path) -> Iterator[Stage]:
         stack.callback(found._clients.shutdown)
         assert not bare.state()["dbwatch"], "the bare app knows dbwatch"
         assert watched.state()["dbwatch"]
-        yield found
+        try:
+            yield found
+        except BaseException as error:
+            for app in found.apps:
+                error.add_note(f"{app.process.url} is alive: {app.process.process.running}; its last output:")
+                error.add_note(app.process.output[-3000:])
+            raise
