@@ -4,6 +4,7 @@ The hooks of dbwatch are installed once in a process and never removed: a test r
 its engines names of its own.
 """
 
+import gc
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -29,6 +30,14 @@ ON_CI = bool(os.environ.get("CI"))
 # No deadlines: they would measure the machine. On CI the examples are the same in every run.
 hypothesis.settings.register_profile("dbwatch", deadline=None, derandomize=ON_CI, print_blob=True)
 hypothesis.settings.load_profile("dbwatch")
+
+
+def pytest_collection_finish() -> None:
+    """What the tests have imported stays until their end. Looking at all of it again in each of the many garbage
+    collections that they force would take most of the run's time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def cannot_run(reason: Exception) -> NoReturn:
