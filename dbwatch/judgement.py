@@ -59,13 +59,15 @@ def attempt_ended(checkout: Checkout) -> None:
     threshold = min(THRESHOLDS.slow_checkout_seconds, pool.half_timeout)
     phases = {"wait": checkout.wait, "connect": checkout.connect, "ping": checkout.ping}
     parts = [f"{value:.2f} s {name}" for name, value in phases.items() if value is not None]
+    rest = seconds - sum(value or 0.0 for value in phases.values())
+    if rest >= seconds / 2:
+        parts.append(f"{rest:.2f} s in none of these: the event loop was busy, or a listener of the app's")
     FOUND.report(
         "slow_checkout",
         checkout.pool.name,
         checkout.request,
         checkout.site,
-        message=f"The checkout took {seconds:.2f} s ({', '.join(parts) or 'no phase known'}); the threshold is "
-        f"{threshold:g} s.",
+        message=f"The checkout took {seconds:.2f} s ({', '.join(parts)}); the threshold is {threshold:g} s.",
         numbers={"checkout_seconds": seconds, **{f"{name}_seconds": value or 0.0 for name, value in phases.items()}},
     )
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import sys
-from asyncio.events import _get_running_loop  # exported by asyncio.events; as in context.py
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from functools import partial
@@ -202,7 +201,6 @@ def _begin(app: ASGIApp, scope: Scope) -> Request | None:
     method = method_label(kind, scope.get("method", ""))
     # Starlette sets scope["app"] before its middlewares run; around any other app, the app itself is asked for routes.
     request = Request(scope, method, scope.get("app") or app, get_ident(), perf_counter())
-    request.loop = _get_running_loop()
     scope[REQUEST_KEY] = request
     if TELEMETRY.traces is not None:
         TELEMETRY.traces.begin(request)

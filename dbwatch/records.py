@@ -4,6 +4,7 @@ Times are ``time.perf_counter()`` readings, durations are seconds, both floats.
 """
 
 from asyncio import AbstractEventLoop
+from asyncio.events import _get_running_loop  # exported by asyncio.events; get_running_loop() raises, which costs more
 from collections.abc import MutableMapping
 from itertools import count
 from math import inf
@@ -338,6 +339,7 @@ class Request:
         "evidence",
         "executing",
         "failed",
+        "gave_back_at",
         "held_at_end",
         "hold_seconds",
         "loop",
@@ -376,7 +378,7 @@ class Request:
         self.root_path: str = scope.get("root_path", "")
         self.thread = thread
         #: The event loop that runs it, dropped at its end.
-        self.loop: AbstractEventLoop | None = None
+        self.loop: AbstractEventLoop | None = _get_running_loop()
         self.started_at = started_at
         self.ended_at: float | None = None
         self.response_started_at: float | None = None
@@ -411,6 +413,8 @@ class Request:
         self.notable = False
         #: Where the event loop was first blocked: pool and lines.
         self.blocked_at: tuple[str, Site] | None = None
+        #: When it last gave a connection back.
+        self.gave_back_at = 0.0
         #: Runs of each SELECT in quick succession: when it ran, if only once; else how often, and when it last did.
         self.repeated: dict[str, float | tuple[int, float]] = {}
 

@@ -110,7 +110,7 @@ _KINDS = (
         "repeated_statement",
         "The same statement runs many times in one request",
         "One request, or one message of a websocket, ran the same SELECT with fewer than ten parameters as often as "
-        "the threshold or more, each within 0.1 s of the one before.",
+        "the threshold or more, each within 0.1 s of the end of the one before.",
         "Rows are fetched one by one (N+1), so the request makes as many round trips as there are rows.",
         "Load them together: `selectinload()` or `joinedload()` on the relationship, or one statement with `IN`.",
     ),

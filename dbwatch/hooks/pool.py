@@ -298,6 +298,7 @@ def finish(checkout: Checkout) -> None:
     if request is not None:
         if checkout in request.open:
             request.open.remove(checkout)
+        request.gave_back_at = now
         if checkout.taken_at is not None and now - checkout.taken_at >= THRESHOLDS.idle_hold_seconds:
             request.notable = True
     LEDGER.facts.append((judgement.hold_ended, checkout))

@@ -34,7 +34,7 @@ from dbwatch.sqltext import (
     savepoint_name,
 )
 
-#: A SELECT that runs again after this many seconds is polled, not repeated.
+#: A SELECT that runs again after a pause of this many seconds is polled, not repeated.
 POLL_SECONDS = 0.1
 #: Different statements of one request that are counted; a request with more starts counting anew.
 REMEMBERED_STATEMENTS = 200
@@ -256,10 +256,12 @@ def used_by(checkout: Checkout, request: Request | None) -> None:
 def _count_again(
     request: Request, checkout: Checkout, run: float | tuple[int, float], context: Any, now: float
 ) -> None:
-    """Count another run of a SELECT that follows the last one closely; one that comes back after a pause is a poll."""
+    """Count another run of a SELECT that follows the last one closely; one that comes back after a pause is a poll. The
+    time that statements took is no pause, be they on this connection or on one that was given back meanwhile.
+    """
     times, last = (1, run) if isinstance(run, float) else run
     statement = checkout.last_statement
-    times = times + 1 if now - last < POLL_SECONDS else 1
+    times = times + 1 if now - max(last, checkout.running_since, request.gave_back_at) < POLL_SECONDS else 1
     request.repeated[statement] = (times, now)
     if times == THRESHOLDS.repeated_statements and not _asks_for_many(statement, context):
         judgement.repeated(request, checkout, statement, call_site(sys._getframe(2)), times)
@@ -289,11 +291,12 @@ def _over(checkout: Checkout) -> None:
     if checkout.also_running:
         checkout.also_running -= 1
         return
-    seconds = perf_counter() - checkout.running_since
+    now = perf_counter()
     checkout.running_what = None
-    checkout.executing += seconds
+    checkout.executing += now - checkout.running_since
     if not checkout.pool.is_async:
-        _blocked_loop(checkout, seconds)
+        _blocked_loop(checkout, now - checkout.running_since)
+    checkout.running_since = now  # until the next begins: since when nothing runs
 
 
 def _blocked_loop(checkout: Checkout, seconds: float) -> None:

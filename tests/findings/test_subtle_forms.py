@@ -1,6 +1,7 @@
 """Mistakes that hide: in a class, in a commit, in a background task, in a session nobody opened for this request."""
 
 import inspect
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from fastapi import Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.templating import Jinja2Templates
 from pydantic import TypeAdapter
-from sqlalchemy import select
+from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
 from tests.findings.apps import shared_session, subtle
@@ -198,3 +199,59 @@ def test_a_leaked_session_of_the_apps_own_class_was_made_where_it_was_asked_for(
         (found,) = visitor.findings()
         assert (found.finding, place(found.lines[-1])) == ("leaked_connection", guilty_lines(build)[0])
         kept.pop().close()
+
+
+SLOW = text("SELECT pg_sleep(0.12)")
+
+
+def slow_in_one_session(stage: Stage) -> None:
+    engine = stage.engine()
+
+    @stage.app.get("/orders/{number}")
+    def read(number: int, pause: float) -> None:
+        with Session(engine) as session:
+            for _ in range(4):
+                session.execute(SLOW)  # guilty
+                time.sleep(pause)
+
+
+def slow_in_sessions_of_their_own(stage: Stage) -> None:
+    engine = stage.engine()
+
+    @stage.app.get("/orders/{number}")
+    def read(number: int, pause: float) -> None:
+        for _ in range(4):
+            with Session(engine) as session:
+                session.execute(SLOW)  # guilty
+            time.sleep(pause)
+
+
+@pytest.mark.parametrize("build", [slow_in_one_session, slow_in_sessions_of_their_own])
+def test_a_repeated_statement_may_be_slow_but_one_that_comes_after_a_pause_is_a_poll(
+    build: Build, stage: StageApp
+) -> None:
+    with stage("postgres-psycopg", build, repeated_statements=4, idle_hold_seconds=60.0) as visitor:
+        assert visitor.get("/orders/7?pause=0.15").is_success
+        assert visitor.findings() == ()
+        assert visitor.get("/orders/7?pause=0").is_success
+        assert accused_at(visitor, "repeated_statement", build) == 1
+
+
+def test_a_slow_checkout_says_how_much_of_it_was_no_phase_of_the_pool(stage: StageApp) -> None:
+    def build(stage: Stage) -> None:
+        engine = stage.engine()
+
+        @event.listens_for(engine, "checkout")
+        def greet(*_: object) -> None:
+            time.sleep(0.3)
+
+        @stage.app.get("/orders/{number}")
+        def read(number: int) -> None:
+            with Session(engine) as session:
+                session.get(Order, number)
+
+    with stage("sqlite-pysqlite", build, slow_checkout_seconds=0.25) as visitor:
+        assert visitor.get("/orders/7").is_success
+        (found,) = visitor.findings()
+    assert found.finding == "slow_checkout"
+    assert " s in none of these: the event loop was busy, or a listener of the app's" in found.message
