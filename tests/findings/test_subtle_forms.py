@@ -241,7 +241,7 @@ def test_a_slow_checkout_says_how_much_of_it_was_no_phase_of_the_pool(stage: Sta
     def build(stage: Stage) -> None:
         engine = stage.engine()
 
-        @event.listens_for(engine, "checkout")
+        @event.listens_for(engine, "connect")
         def greet(*_: object) -> None:
             time.sleep(0.3)
 
