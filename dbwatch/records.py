@@ -109,7 +109,7 @@ class WatchedPool:
         #: Seconds after which the server closes an idle connection, 0 for never; None as above.
         self.server_idle_seconds: int | None = None
         self.server_asked = False
-        #: Number of the request that made the engine, while nobody else has used it; else 0. Kept by the fold.
+        #: Number of the request that made the engine, while nobody else has used or disposed of it; else 0.
         self.creator = 0
         self.forget_peaks()
 

@@ -13,7 +13,7 @@ from sqlalchemy import event, exc, pool
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import Pool
 
-from dbwatch.context import ATTEMPT
+from dbwatch.context import ATTEMPT, REQUEST
 from dbwatch.guard import guarded
 from dbwatch.ledger import LEDGER
 from dbwatch.pools import POOLS
@@ -82,6 +82,10 @@ def on_close(_connection: Any, record: Any) -> None:
         reason = _why_replaced(watched, record)
     if checkout is not None and checkout.connected:
         checkout.connected -= 1
+    if reason == "dispose" and watched.creator:
+        request = REQUEST.get()
+        if request is None or request.ended_at is not None or request.number != watched.creator:
+            watched.creator = 0  # kept beyond the request that made the engine, until somebody else disposed of it
     LEDGER.post(LEDGER.connection_closed, (watched, reason))
 
 

@@ -22,12 +22,12 @@ def wrap_closing(original: Callable[..., Awaitable[None]]) -> Callable[..., Awai
     """``close()`` or ``__aexit__()`` of an asynchronous session or connection, with an exception under way noted."""
 
     @functools.wraps(original)
-    async def closing(self: Any, *args: Any) -> None:
+    async def closing(self: Any, *args: Any, **options: Any) -> None:
         if sys.exc_info()[0] is None:
-            return await original(self, *args)
+            return await original(self, *args, **options)
         token = _UNDER_WAY.set(True)
         try:
-            return await original(self, *args)
+            return await original(self, *args, **options)
         finally:
             _UNDER_WAY.reset(token)
 

@@ -107,6 +107,7 @@ def by_websocket(visitor: Visitor) -> None:
 LOOK_FAULTY: list[tuple[Build, Callable[[Visitor], None], tuple[str, ...]]] = [
     (correct.engines_of_schemas, one_after_the_other("/a", "/b", "/c"), SYNC),
     (correct.engines_of_tenants, one_after_the_other("/a", "/a", "/b", "/b"), SYNC),
+    (correct.engines_that_expire, one_after_the_other("/tenants/a", "/expire"), SYNC),
     (correct.engine_that_is_replaced, one_after_the_other("/replace", "/read", "/read"), SYNC),
     (correct.two_connections_of_a_pool_without_limit, over("/"), ASYNC[-1:]),
     (correct.gather_without_holding, over("/"), ASYNC[-1:]),

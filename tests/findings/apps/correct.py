@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import Depends, WebSocket
-from sqlalchemy import Engine, create_engine, insert, select, text
+from sqlalchemy import Engine, QueuePool, create_engine, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, selectinload
 
@@ -129,6 +129,25 @@ def engines_of_schemas(stage: Stage) -> None:
             stage.engines.append(engines[tenant])
         with Session(engines[tenant]) as session:
             return session.scalars(select(Order.number).limit(1)).one()
+
+
+def engines_that_expire(stage: Stage) -> None:
+    """Each tenant's engine is kept for the next request, and disposed of when there was none for a while."""
+    engines: dict[str, Engine] = {}
+
+    def expire() -> None:
+        while engines:
+            engines.popitem()[1].dispose()
+
+    @stage.app.get("/tenants/{tenant}")
+    def read(tenant: str) -> None:
+        if tenant not in engines:
+            engines[tenant] = create_engine(stage.url, poolclass=QueuePool)
+        with Session(engines[tenant]) as session:
+            session.execute(text("SELECT 1"))
+
+    stage.app.add_api_route("/expire", expire)
+    stage.at_end.append(expire)
 
 
 def websocket_messages(stage: Stage) -> None:
