@@ -53,14 +53,14 @@ def queues_for_thread(task: "Task[Any]") -> bool:
 
 
 class _Queue:
-    """The requests of an event loop that wait for a thread, at one moment."""
+    """The requests of an event loop that wait for a thread at one moment, by number: it keeps none of them alive."""
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self.at = perf_counter()
-        self.requests: set[Request] = set()
+        self.numbers: set[int] = set()
         for task in asyncio.all_tasks(loop):
             if queues_for_thread(task):
-                self.requests.update(_requests_of(task))
+                self.numbers.update(request.number for request in _requests_of(task))
 
 
 def _requests_of(task: "Task[Any]") -> Iterator[Request]:
@@ -73,7 +73,8 @@ def _requests_of(task: "Task[Any]") -> Iterator[Request]:
                 yield request
 
 
-_queues: dict[AbstractEventLoop, _Queue] = {}
+#: By the identity of the loop.
+_queues: dict[int, _Queue] = {}
 
 
 def waits_for_thread(request: Request) -> bool:
@@ -81,16 +82,17 @@ def waits_for_thread(request: Request) -> bool:
     loop = request.loop
     if loop is None:
         return False
-    queue = _queues.get(loop)
+    queue = _queues.get(id(loop))
     if queue is None or perf_counter() - queue.at > FRESH_SECONDS:
-        _queues.clear()  # no loop is kept for longer than it is looked at
+        _queues.clear()
         try:
-            queue = _queues[loop] = _Queue(loop)
+            queue = _queues[id(loop)] = _Queue(loop)
         except RuntimeError:  # tasks come and go too fast to be listed
             return False
-    return request in queue.requests
+    return request.number in queue.numbers
 
 
+#: The task that each event loop ran at the last look, both by identity.
 _ran: dict[int, int] = {}
 
 
