@@ -1,0 +1,68 @@
+"""Whatever happens to requests, afterwards the books are in order and every connection can be had."""
+
+import asyncio
+import gc
+import random
+
+import pytest
+import uvicorn
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+import dbwatch
+from tests.bookkeeping.books import Books, internal_errors, open_new_books
+from tests.core.connections import soon
+from tests.reliability.storm import impatient_client, stormy_app
+from tests.servers.databases import AsyncDatabase
+
+pytestmark = pytest.mark.filterwarnings(
+    # What drivers say of connections that were cut off while they were being opened.
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+
+_CLIENTS, _EACH, _LIMIT = 12, 15, 4
+_PAGES = ("/read", "/stream", "/cancelled")
+
+
+async def test_clients_that_leave_at_random_moments_and_pools_disposed_of_meanwhile_cost_no_slot(
+    async_database: AsyncDatabase,
+) -> None:
+    open_new_books()
+    engine = async_database.engine(poolclass=AsyncAdaptedQueuePool, pool_size=2, max_overflow=2, pool_timeout=20)
+    dbwatch.watch(engine, "storm")
+    config = uvicorn.Config(stormy_app(engine), port=0, log_config=None, lifespan="off")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    await soon(lambda: server.started)
+    port = server.servers[0].sockets[0].getsockname()[1]
+
+    async def client(seed: int) -> list[bool]:
+        chance = random.Random(seed)
+        answers = []
+        for _ in range(_EACH):
+            page = "/dispose" if chance.random() < 0.05 else chance.choice(_PAGES)
+            patience = 20.0 if chance.random() < 0.3 else chance.random() * 0.02
+            answers.append(await impatient_client(port, page, patience))
+        return answers
+
+    answers = await asyncio.gather(*map(client, range(_CLIENTS)))
+    assert {True, False} == {answer for each in answers for answer in each}
+
+    books = Books("storm")
+    await soon(lambda: not books.snapshot().used)
+    connections = [await engine.connect() for _ in range(_LIMIT)]
+    for connection in connections:
+        await connection.close()
+    server.should_exit = True
+    await serving
+
+    pool = books.snapshot()
+    assert (pool.used, pool.waiters, pool.leaked, pool.overflow, pool.holders) == (0, 0, 0, 0, ())
+    checkouts = books.observed("dbwatch_checkout_seconds")
+    assert checkouts["timeout"] == checkouts["error"] == 0
+    assert checkouts["ok"] == books.observed("dbwatch_hold_seconds")[""] >= _CLIENTS
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    accused = {finding.finding for finding in dbwatch.findings()} - {"slow_checkout", "idle_hold", "repeated_statement"}
+    assert not accused
+    assert internal_errors() == {}
+    gc.collect()  # so that the drivers say here what they have to say
