@@ -23,7 +23,7 @@ async def _pass_on(request: Request, call_next: RequestResponseEndpoint) -> Resp
     return await call_next(request)
 
 
-def stormy_app(engine: AsyncEngine) -> Starlette:
+def stormy_app(engine: AsyncEngine, *, with_middleware: bool) -> Starlette:
     """Pages that hold a connection for a while, and one that disposes of the pool."""
 
     async def read(_request: Request) -> Response:
@@ -56,7 +56,8 @@ def stormy_app(engine: AsyncEngine) -> Starlette:
         return PlainTextResponse("disposed")
 
     app = Starlette(routes=[Route(f"/{page.__name__}", page) for page in (read, stream, cancelled, dispose)])
-    app.add_middleware(BaseHTTPMiddleware, dispatch=_pass_on)
+    if with_middleware:
+        app.add_middleware(BaseHTTPMiddleware, dispatch=_pass_on)
     app.add_middleware(DBWatchMiddleware, registry=CollectorRegistry())
     return app
 

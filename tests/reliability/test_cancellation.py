@@ -16,7 +16,7 @@ import dbwatch
 from tests.bookkeeping.books import Books, internal_errors, open_new_books
 from tests.bookkeeping.requests import RequestRunner
 from tests.core.connections import soon
-from tests.reliability.stepping import run_until
+from tests.reliability.stepping import Stepped, run_until
 from tests.servers.databases import AsyncDatabase
 
 pytestmark = pytest.mark.filterwarnings(
@@ -154,6 +154,34 @@ async def test_a_checkout_cancelled_while_it_waits_or_just_when_it_is_served_los
             async with desk.all_taken():
                 pass
             await _everything_is_in_order(desk)
+
+
+async def test_a_task_that_a_page_has_spawned_is_cancelled_at_any_await_point_and_not_accused(
+    desk: Desk, in_request: RequestRunner
+) -> None:
+    async def work(finished: asyncio.Event) -> None:
+        async with desk.taken() as connection:
+            await finished.wait()
+            await connection.execute(_STATEMENT)
+
+    async def spawn_until(at: int) -> bool:
+        finished, tasks, got = asyncio.Event(), list[asyncio.Task[Stepped]](), desk.got
+
+        async def page() -> None:
+            tasks.append(asyncio.create_task(run_until(work(finished), at)))
+            await soon(lambda: tasks[0].done() or desk.got > got)
+
+        await in_request(page)
+        finished.set()
+        return (await tasks[0]).cancelled
+
+    for at in itertools.count(1):
+        cancelled = await spawn_until(at)
+        await _settled(desk)
+        await _everything_is_in_order(desk)
+        if not cancelled:
+            break
+    assert at > 2
 
 
 async def test_a_cancelled_page_that_really_leaks_is_accused(desk: Desk, in_request: RequestRunner) -> None:

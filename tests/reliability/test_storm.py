@@ -21,16 +21,21 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 _CLIENTS, _EACH, _LIMIT = 12, 15, 4
+#: Findings that depend on how busy the machine is.
+_MEASURED = {"slow_checkout", "idle_hold"}
 _PAGES = ("/read", "/stream", "/cancelled")
 
 
+@pytest.mark.parametrize("with_middleware", [False, True], ids=["alone", "with-a-middleware"])
 async def test_clients_that_leave_at_random_moments_and_pools_disposed_of_meanwhile_cost_no_slot(
-    async_database: AsyncDatabase,
+    async_database: AsyncDatabase, with_middleware: bool
 ) -> None:
     open_new_books()
     engine = async_database.engine(poolclass=AsyncAdaptedQueuePool, pool_size=2, max_overflow=2, pool_timeout=20)
     dbwatch.watch(engine, "storm")
-    config = uvicorn.Config(stormy_app(engine), port=0, log_config=None, lifespan="off")
+    config = uvicorn.Config(
+        stormy_app(engine, with_middleware=with_middleware), port=0, log_config=None, lifespan="off"
+    )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     await soon(lambda: server.started)
@@ -62,7 +67,11 @@ async def test_clients_that_leave_at_random_moments_and_pools_disposed_of_meanwh
     assert checkouts["timeout"] == checkouts["error"] == 0
     assert checkouts["ok"] == books.observed("dbwatch_hold_seconds")[""] >= _CLIENTS
     assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
-    accused = {finding.finding for finding in dbwatch.findings()} - {"slow_checkout", "idle_hold", "repeated_statement"}
+    accused = {finding.finding for finding in dbwatch.findings()} - _MEASURED
+    if with_middleware:
+        # BaseHTTPMiddleware leaves the generator of a stream that is cut off in a reference cycle (Starlette 1.10): its
+        # connection really is out until the next garbage collection.
+        accused -= {"leaked_connection"}
     assert not accused
     assert internal_errors() == {}
     gc.collect()  # so that the drivers say here what they have to say
