@@ -13,6 +13,7 @@ from typing import Any
 from weakref import ref
 
 from dbwatch.records import Checkout, Request
+from dbwatch.turns import frames_awaited
 
 REQUEST: ContextVar[Request | None] = ContextVar("dbwatch_request", default=None)
 #: The attempt to check out that is under way; visible inside SQLAlchemy's greenlets as well.
@@ -71,8 +72,8 @@ def waits_for(holder: "ref[Any] | None", other: "ref[Any] | None") -> bool:
 
     The same task, or the same call in a thread, does one thing at a time. A call in a thread that has ended has left
     its connection with the request itself, which waits. A task waits for another if it awaits it, directly or through
-    ``gather``, ``wait``, ``wait_for`` or a task group; a task that it has merely spawned it does not wait for. Whether
-    it awaits a call in a thread cannot be told from here, so that proves nothing.
+    ``gather``, ``wait``, ``wait_for``, a task group or a middleware's ``call_next``; for a task that it has merely
+    spawned it does not wait. Whether it awaits a call in a thread cannot be told from here, so that proves nothing.
     """
     first = None if holder is None else holder()
     second = None if other is None else other()
@@ -83,18 +84,25 @@ def waits_for(holder: "ref[Any] | None", other: "ref[Any] | None") -> bool:
     return False
 
 
-def _awaits(task: "Task[Any]", other: "Task[Any]") -> bool:
+#: Modules whose coroutines wait for tasks: groups, ``wait()`` and ``wait_for()``; AnyIO's groups (4); ``call_next()``.
+_AWAIT_TASKS = frozenset(
+    {"asyncio.taskgroups", "asyncio.tasks", "anyio._backends._asyncio", "starlette.middleware.base"}
+)
+#: Tasks that wait for one another are followed so far: a middleware of Starlette's runs the next one in a task.
+_LINKS = 10
+
+
+def _awaits(task: "Task[Any]", other: "Task[Any]", links: int = _LINKS) -> bool:
+    awaited = _awaited_by(task)
+    return other in awaited or (links > 0 and any(_awaits(one, other, links - 1) for one in awaited))
+
+
+def _awaited_by(task: "Task[Any]") -> "set[Task[Any]]":
     waiter = getattr(task, "_fut_waiter", None)  # private, but of C tasks and Python tasks alike (3.11 to 3.14)
-    if waiter is other or other in getattr(waiter, "_children", ()):
-        return True
-    coroutine: Any = task.get_coro()
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None)
-        if frame is not None and frame.f_globals.get("__name__") in ("asyncio.taskgroups", "asyncio.tasks"):
-            awaited = frame.f_locals
-            if other in getattr(awaited.get("self"), "_tasks", ()) or other in awaited.get("fs", ()):
-                return True
-            if awaited.get("fut") is other:  # wait_for() of 3.11
-                return True
-        coroutine = getattr(coroutine, "cr_await", None)
-    return False
+    found = {waiter, *getattr(waiter, "_children", ())}
+    for frame in frames_awaited(task.get_coro()):
+        if frame.f_globals.get("__name__") in _AWAIT_TASKS:
+            names = frame.f_locals
+            found.update(getattr(names.get("self"), "_tasks", ()), getattr(names.get("task_group"), "_tasks", ()))
+            found.update(names.get("fs", ()), [names.get("fut")])  # the latter in wait_for() of 3.11
+    return {one for one in found if isinstance(one, Task) and one is not task and not one.done()}

@@ -46,6 +46,8 @@ FORMS = [
         (subtle.nested_in_a_background_task, "nested_checkout", ASYNC),
         (subtle.nested_in_gather, "nested_checkout", ASYNC),
         (subtle.nested_in_wait_for, "nested_checkout", ASYNC),
+        (subtle.nested_in_a_group_of_anyio, "nested_checkout", ASYNC),
+        (subtle.nested_behind_a_middleware, "nested_checkout", ASYNC),
         (subtle.nested_in_a_thread, "nested_checkout", SYNC),
         (subtle.idle_in_a_background_task, "idle_hold", ASYNC),
         (subtle.idle_while_streaming, "idle_hold", ASYNC),

@@ -6,12 +6,14 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated
 
-from fastapi import BackgroundTasks, Depends
+import anyio
+from fastapi import BackgroundTasks, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 
 from tests.findings.apps.shop import Customer, Order
 from tests.findings.stage import Stage
@@ -137,6 +139,45 @@ def nested_in_wait_for(stage: Stage) -> None:
         async with AsyncSession(engine) as session:
             await session.execute(text("SELECT 1"))
             return await asyncio.wait_for(asyncio.create_task(look_up(number)), timeout=60)
+
+
+def nested_in_a_group_of_anyio(stage: Stage) -> None:
+    """The same with AnyIO's task group."""
+    app, engine = stage.app, stage.async_engine(pool_size=20)
+
+    async def look_up(number: int) -> None:
+        async with AsyncSession(engine) as session:
+            await session.get(Order, number)  # guilty
+
+    @app.get("/orders/{number}")
+    async def read_orders(number: int) -> None:
+        async with AsyncSession(engine) as session:
+            await session.execute(text("SELECT 1"))
+            async with anyio.create_task_group() as group:
+                group.start_soon(look_up, number)
+                group.start_soon(look_up, number + 1)
+
+
+def nested_behind_a_middleware(stage: Stage) -> None:
+    """A middleware holds the connection of its own while the endpoint, in a task of another, wants one."""
+    app, engine = stage.app, stage.async_engine(pool_size=20)
+
+    async def authenticate(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        async with AsyncSession(engine) as session:
+            await session.execute(text("SELECT 1"))
+            return await call_next(request)
+
+    async def pass_on(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+    @app.get("/orders/{number}")
+    async def read_order(number: int) -> str:
+        async with AsyncSession(engine) as session:
+            order = await session.get(Order, number)  # guilty
+            return order.state if order else "unknown"
+
+    stage.add_inner(BaseHTTPMiddleware, dispatch=authenticate)
+    stage.add_inner(BaseHTTPMiddleware, dispatch=pass_on)
 
 
 def nested_in_a_thread(stage: Stage) -> None:
