@@ -233,13 +233,19 @@ def _with_acceptance(request: Request, send: Send) -> Send:
     return noting_send
 
 
+def _status(message: Message) -> int | None:
+    """The status of a response; what else stands there is between the app and its server."""
+    status = message.get("status")
+    return status if isinstance(status, int) else None
+
+
 @guarded("middleware.told")
 def _told(request: Request, message: Message) -> None:
     kind = message["type"]
     if kind == "websocket.accept":
         request.status = 101
     elif kind == "websocket.http.response.start":
-        request.status = message["status"]
+        request.status = _status(message)
     elif kind == "websocket.close":
         if request.status is None:
             request.status = 403  # what a server answers to a handshake that is closed (ASGI websocket specification)
@@ -263,7 +269,7 @@ def _watched(send: Send, request: Request, chosen: Settings) -> Send:
 
 @guarded("middleware.response_started")
 def _response_started(request: Request, message: Message, chosen: Settings) -> None:
-    request.status = message["status"]
+    request.status = _status(message)
     request.response_started_at = perf_counter()
     if request.span is None and TELEMETRY.traces is not None:
         TELEMETRY.traces.begin(request)  # a tracing middleware further in has begun its span only after us

@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool, Pool, SingletonThreadPool, StaticPool
 from dbwatch.facts import PoolSnapshot
 from dbwatch.holders import holder_of
 from dbwatch.ledger import LEDGER, Ledger
-from dbwatch.records import OTHER, WatchedPool
+from dbwatch.records import OTHER, WatchedPool, writable
 
 T = TypeVar("T")
 
@@ -182,7 +182,8 @@ class Pools:
         number = sites.index(key)
         return base if number == 0 else f"{base}#{number + 1}"
 
-    def _admit(self, name: str) -> str:
+    def _admit(self, given: str) -> str:
+        name = writable(given)
         if name in self._names:
             return name
         if name == OTHER or len(self._names) >= POOL_LIMIT:
@@ -302,12 +303,13 @@ def _attributes(pool: Pool, engine: Engine | None) -> dict[str, str]:
         server = engine.url.host or ""
         if server and engine.url.port is not None:
             server = f"{server}:{engine.url.port}"
-        server = server or "(local)"
+        server = writable(server) or "(local)"
     pre_ping = getattr(pool, "_pre_ping", None)
     return {
         "pool_class": type(pool).__name__,
         "dialect": engine.dialect.name if engine is not None else "",
-        "driver": engine.dialect.driver if engine is not None else "",
+        # A dialect need not have one, and some of those that people write themselves have not.
+        "driver": getattr(engine.dialect, "driver", "") if engine is not None else "",
         "server": server,
         "pre_ping": "unknown" if pre_ping is None else str(bool(pre_ping)).lower(),
         "recycle": str(getattr(pool, "_recycle", "unknown")),

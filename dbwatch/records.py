@@ -21,6 +21,14 @@ UNMATCHED: Final = "(unmatched)"
 NO_REQUEST: Final = "(none)"
 OTHER: Final = "(other)"
 
+
+def writable(label: str) -> str:
+    """A label as it can be written in UTF-8. Half a surrogate pair, as in a file name that is no UTF-8, is escaped: one
+    such label would be the end of the whole page of metrics.
+    """
+    return label if label.isascii() else label.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 #: Seconds after which a running request (a stream, a websocket) no longer waits for its end to be counted.
 LONG_REQUEST_SECONDS: Final = 10.0
 

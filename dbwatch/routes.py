@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dbwatch.guard import guarded
-from dbwatch.records import UNMATCHED, Request, Site
+from dbwatch.records import UNMATCHED, Request, Site, writable
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "WS"})
 
@@ -27,7 +27,7 @@ def route_of(request: Request) -> str:
     scope = request.scope
     if scope is None:
         return UNMATCHED
-    return _template(request, scope) or UNMATCHED
+    return writable(_template(request, scope) or UNMATCHED)
 
 
 @guarded("routes.endpoint_site")
@@ -45,7 +45,7 @@ def endpoint_site(request: Request) -> Site:
 def route_at_hand(request: Request) -> str:
     """The request's route if its scope tells, empty if only a search through all routes could."""
     scope = request.scope
-    return "" if scope is None else _template_at_hand(request, scope) or ""
+    return "" if scope is None else writable(_template_at_hand(request, scope) or "")
 
 
 @guarded("routes.template")

@@ -1,0 +1,3 @@
+"""Nothing but the installed SQLAlchemy, so that both runs test the same code: its tests would prefer their own copy."""
+
+import sqlalchemy  # noqa: F401
