@@ -87,9 +87,14 @@ def _look_at(
         idling.executed, idling.statements = checkout.executing, checkout.statements
         idling.gaps += 1
         return
-    if late or could_go_on(checkout, request, still):
+    if late or _runs_elsewhere(checkout, request) or could_go_on(checkout, request, still):
         idling.excused += passed
         return
     idling.seen += min(passed, _pause())  # a look that comes a little late may have been kept from coming
     if not idling.site and idling.seen >= THRESHOLDS.idle_hold_seconds / 2:
         idling.site = whereabouts(checkout)
+
+
+def _runs_elsewhere(checkout: Checkout, request: Request) -> bool:
+    """True if the request runs SQL on another connection meanwhile: one session may have a primary and a replica."""
+    return any(other is not checkout and other.running_what is not None for other in list(request.open))

@@ -118,6 +118,7 @@ LOOK_FAULTY: list[tuple[Build, Callable[[Visitor], None], tuple[str, ...]]] = [
     (correct.task_that_works_on, over("/"), ASYNC[-1:]),
     (correct.work_with_the_drivers_own_connection, seldom, ASYNC[1:]),
     (correct.cursor_of_the_driver, seldom, SYNC[1:]),
+    (correct.slow_replica, seldom, SYNC[1:]),
     (correct.table_page_by_page, seldom, (*SYNC, "postgres-psycopg2")),
 ]
 
@@ -140,7 +141,7 @@ def test_an_app_that_only_looks_faulty_is_accused_of_nothing(
 ) -> None:
     options: dict[str, Any] = (
         {"idle_hold_seconds": 0.2}
-        if build in (correct.work_with_the_drivers_own_connection, correct.cursor_of_the_driver)
+        if build in (correct.work_with_the_drivers_own_connection, correct.cursor_of_the_driver, correct.slow_replica)
         else {}
     )
     with stage(database, build, **options) as visitor:

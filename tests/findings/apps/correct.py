@@ -246,6 +246,21 @@ def task_that_works_on(stage: Stage) -> None:
     stage.at_end.append(finish)
 
 
+def slow_replica(stage: Stage) -> None:
+    """One session with two engines: that one of them works is no idleness of the other."""
+    primary, replica = stage.engine(), stage.engine()
+
+    class Routing(Session):
+        def get_bind(self, mapper: Any = None, *, clause: Any = None, **options: Any) -> Engine:
+            return replica if "pg_sleep" in str(clause) else primary
+
+    @stage.app.get("/")
+    def read() -> None:
+        with Routing() as session:
+            session.scalars(select(Order.number).limit(1)).one()
+            session.execute(text("SELECT pg_sleep(0.5)"))
+
+
 def cursor_of_the_driver(stage: Stage) -> None:
     """What a cursor of the driver's runs passes SQLAlchemy by, too."""
     engine = stage.engine(pool_size=20)
