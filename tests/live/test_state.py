@@ -178,6 +178,14 @@ def test_one_empty_pool_among_idle_workers_is_the_verdict() -> None:
     )
 
 
+def test_a_pool_in_trouble_stands_before_the_healthy_ones() -> None:
+    worker = Worker()
+    starved = snapshot(name="reports", used=15, waiters=3, oldest_waiter_seconds=2.0, holders=(holder(),) * 15)
+    worker.pools = (snapshot(name="billing"), starved, snapshot(name="shop"))
+    worker.live()
+    assert [pool["name"] for pool in merged(worker)["pools"]] == ["reports", "billing", "shop"]
+
+
 def test_timeouts_colour_the_verdict_for_a_minute() -> None:
     worker = Worker()
     worker.live(SAMPLES)

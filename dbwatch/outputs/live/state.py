@@ -52,6 +52,7 @@ def merge(workers: Sequence[WorkerState], now: float, last: int = SAMPLES) -> St
         for pool in worker["pools"]:
             parts.setdefault(pool["name"], []).append((worker, pool))
     pools = [_pool(name, shares, len(workers), now, last) for name, shares in sorted(parts.items())]
+    pools.sort(key=lambda pool: verdict.seriousness(pool["verdict"]), reverse=True)  # of equals, by name
     return {
         "version": VERSION,
         "dbwatch": __version__,

@@ -69,7 +69,12 @@ def _strained(now: Gauges, holders: Sequence[HolderRow], recent: Recent) -> Verd
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
     """The most serious verdict, the first of equals."""
-    return max(verdicts, key=lambda verdict: _ORDER[verdict["level"]])
+    return max(verdicts, key=seriousness)
+
+
+def seriousness(verdict: Verdict) -> int:
+    """A number that is higher the more serious a verdict is."""
+    return _ORDER[verdict["level"]]
 
 
 def overall(pools: Sequence[tuple[str, Verdict]]) -> Verdict:
