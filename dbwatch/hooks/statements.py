@@ -7,7 +7,7 @@ wrapping costs a fraction of a microsecond, and only so is the end of a COMMIT s
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from threading import get_ident
 from time import perf_counter
 from typing import Any
@@ -21,28 +21,19 @@ from dbwatch.context import ATTEMPT, REQUEST
 from dbwatch.guard import guarded
 from dbwatch.hooks.driver import commits_by_itself
 from dbwatch.hooks.pool import CHECKOUT_KEY
+from dbwatch.hooks.repeats import count_again
 from dbwatch.records import Changes, Checkout, Request
-from dbwatch.settings import THRESHOLDS
 from dbwatch.sqltext import (
     KNOWN,
     OTHER,
     READ,
     StatementKind,
-    has_an_effect,
     kind_of,
-    page_size,
     savepoint_name,
 )
 
-#: A SELECT that runs again after a pause of this many seconds is polled, not repeated.
-POLL_SECONDS = 0.1
 #: Different statements of one request that are counted; a request with more starts counting anew.
 REMEMBERED_STATEMENTS = 200
-
-#: A SELECT with so many parameters, or with a list for one, asks for many rows at once.
-BATCH_PARAMETERS = 10
-#: A SELECT with a LIMIT of so many goes through a table page by page.
-PAGE_ROWS = 100
 
 _MARK = "__dbwatch_wrapper__"
 _WRITES = (StatementKind.WRITE, StatementKind.INSERT, StatementKind.INSERT_WITHIN)
@@ -177,7 +168,7 @@ def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | No
     if request is not None and request.response_started_at is None and request.ended_at is None:
         run = request.repeated.get(statement)
         if run is not None:
-            _count_again(request, checkout, run, context, now)
+            count_again(request, checkout, run, context, now)
         elif (KNOWN.get(statement) or kind_of(statement)) is READ:
             if len(request.repeated) >= REMEMBERED_STATEMENTS:
                 request.repeated.clear()
@@ -251,32 +242,6 @@ def used_by(checkout: Checkout, request: Request | None) -> None:
             return
         how = "Two requests ran statements on one connection, the second before the first had ended."
     judgement.shared(request, checkout, call_site(sys._getframe(2)), how)
-
-
-def _count_again(
-    request: Request, checkout: Checkout, run: float | tuple[int, float], context: Any, now: float
-) -> None:
-    """Count another run of a SELECT that follows the last one closely; one that comes back after a pause is a poll. The
-    time that statements took is no pause, be they on this connection or on one that was given back meanwhile.
-    """
-    times, last = (1, run) if isinstance(run, float) else run
-    statement = checkout.last_statement
-    times = times + 1 if now - max(last, checkout.running_since, request.gave_back_at) < POLL_SECONDS else 1
-    request.repeated[statement] = (times, now)
-    if times == THRESHOLDS.repeated_statements and not _asks_for_many(statement, context):
-        judgement.repeated(request, checkout, statement, call_site(sys._getframe(2)), times)
-
-
-def _asks_for_many(statement: str, context: Any) -> bool:
-    """True if the statement fetches a batch, as selectinload() does for each 500 parents, or a page of many rows, or
-    no rows at all: that is no N+1.
-    """
-    given = context.parameters
-    parameters = given[0] if given else ()
-    values = parameters.values() if isinstance(parameters, Mapping) else parameters
-    if len(values) >= BATCH_PARAMETERS or any(isinstance(value, list | tuple) for value in values):
-        return True
-    return page_size(statement, parameters) >= PAGE_ROWS or has_an_effect(statement)
 
 
 @guarded("statements.failed")
