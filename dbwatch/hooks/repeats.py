@@ -1,4 +1,4 @@
-"""The same SELECT again and again in a request: an N+1, unless it is a poll, a batch, a page, or done for its effect."""
+"""The same SELECT again and again in a request: an N+1, unless it polls, asks for many, or is run for its effect."""
 
 import sys
 from collections.abc import Mapping
