@@ -3,6 +3,7 @@
 A fault says which of the counters about failures move in engines with pre-ping and without; the others must not.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -142,17 +143,9 @@ def _hung(stage: Stage, kind: str) -> None:
         stage.answers(more)
 
 
-def _slow(stage: Stage, kind: str) -> None:
+def _impaired(stage: Stage, kind: str, *, latency: float = 0.0, bytes_per_second: float = math.inf) -> None:
     for proxy in stage.proxies(kind):
-        proxy.latency = 0.02
-    _ask_all(stage, kind)
-    for proxy in stage.proxies(kind):
-        proxy.restore()
-
-
-def _narrow(stage: Stage, kind: str) -> None:
-    for proxy in stage.proxies(kind):
-        proxy.bytes_per_second = 4000
+        proxy.latency, proxy.bytes_per_second = latency, bytes_per_second
     _ask_all(stage, kind)
     for proxy in stage.proxies(kind):
         proxy.restore()
@@ -205,8 +198,8 @@ FAULTS: tuple[Fault, ...] = (
             ("connection reset in mid-statement", _reset_in_mid_statement, _CAUGHT_OUT),
             ("answer cut off", _answer_cut, _STALE),
             ("network hangs, pool runs dry", _hung, _HUNG),
-            ("delay of 20 ms each way", _slow, (NONE, NONE)),
-            ("4 kB/s", _narrow, (NONE, NONE)),
+            ("delay of 20 ms each way", partial(_impaired, latency=0.02), (NONE, NONE)),
+            ("4 kB/s", partial(_impaired, bytes_per_second=4000.0), (NONE, NONE)),
             ("too many clients", _too_many_clients, _UNREACHABLE),
             ("disk full", _disk_full, (NONE, NONE)),
         )

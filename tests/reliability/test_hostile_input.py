@@ -1,6 +1,7 @@
 """Scopes and messages that no server should send, names that break labels: the app notices nothing of dbwatch."""
 
 import asyncio
+import gc
 import itertools
 import subprocess
 from collections.abc import Callable, Iterator, MutableMapping
@@ -105,7 +106,9 @@ async def _run(app: Callable[..., Any], scope: Mapping) -> tuple[list[Any], obje
 @pytest.fixture(scope="module", autouse=True)
 def new_books() -> Iterator[None]:
     open_new_books()
+    gc.freeze()  # each example begins with a collection, which need not look at all that the test run has loaded
     yield
+    gc.unfreeze()
     _engine.dispose()
 
 
