@@ -119,6 +119,8 @@ def main() -> None:
                 if bare.get(name) != watched.get(name)
             ]
             wrong += [found for found in differences if not any(f"::{name}:" in found for name in KNOWN)]
+            if not said.get("seen") or "passed" not in bare.values():
+                wrong.append(f"{suite.package} on {suite.name}: nothing passed, or dbwatch has seen nothing: {said}")
             rows.append(row(suite, bare, watched, said))
             sys.stdout.write("\n".join([str(rows[-1]), *differences, ""]))
             sys.stdout.flush()
