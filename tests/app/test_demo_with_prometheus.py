@@ -203,7 +203,7 @@ def test_every_metric_of_the_catalogue_was_scraped(run: Run) -> None:
     names = {series.labels["__name__"] for series in run.prometheus.query('{__name__=~"dbwatch_.+"}', run.end)}
     for metric in METRICS.values():
         expected = f"{metric.name}_bucket" if metric.kind == "histogram" else metric.name
-        # Two have a series for each place or event that occurred, and nothing went wrong; two are asked for by an option.
+        # Two have a series for each place or event that occurred, and nothing went wrong; two are wanted by an option.
         if metric.name not in _NOT_HERE:
             assert expected in names
     assert run.total("dbwatch_internal_errors_total") == 0
