@@ -18,6 +18,9 @@ from dbwatch.records import Request
 REQUEST_KEY: Final = "dbwatch.request"
 #: Seconds for which a look at the tasks of a loop serves: of many victims, each asks.
 FRESH_SECONDS: Final = 0.1
+#: Nor is there another look before so many times as long as the last one took: a loop may have thousands of tasks, and
+#: looking at them must not be what keeps it busy.
+REST: Final = 20.0
 
 
 def frames_awaited(awaitable: Any) -> Iterator[FrameType]:
@@ -56,11 +59,13 @@ class _Queue:
     """The requests of an event loop that wait for a thread at one moment, by number: it keeps none of them alive."""
 
     def __init__(self, loop: AbstractEventLoop) -> None:
-        self.at = perf_counter()
+        began = perf_counter()
         self.numbers: set[int] = set()
         for task in asyncio.all_tasks(loop):
             if queues_for_thread(task):
                 self.numbers.update(request.number for request in _requests_of(task))
+        now = perf_counter()
+        self.fresh_until = now + max(FRESH_SECONDS, REST * (now - began))
 
 
 def _requests_of(task: "Task[Any]") -> Iterator[Request]:
@@ -83,7 +88,7 @@ def waits_for_thread(request: Request) -> bool:
     if loop is None:
         return False
     queue = _queues.get(id(loop))
-    if queue is None or perf_counter() - queue.at > FRESH_SECONDS:
+    if queue is None or perf_counter() > queue.fresh_until:
         _queues.clear()
         try:
             queue = _queues[id(loop)] = _Queue(loop)
