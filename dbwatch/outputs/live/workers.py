@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from dbwatch.outputs.live.document import VERSION, WorkerState
@@ -37,7 +38,7 @@ class StateDirectory:
     def write(self, state: WorkerState) -> None:
         """Replace this process's file."""
         target = self.path / _name(state["pid"])
-        unfinished = target.with_suffix(".new")
+        unfinished = target.with_suffix(f".{get_ident()}")  # a sampler that is being replaced may write as well
         unfinished.write_text(json.dumps(state, separators=(",", ":"), allow_nan=False))
         unfinished.replace(target)
 
