@@ -56,10 +56,15 @@ def wants(checkout: Checkout) -> str:
 
 def _wants_a_thread(checkout: Checkout) -> bool:
     """A holder whose call in a thread has ended, and whose request waits until it gets one for its next."""
-    owner = checkout.owner() if checkout.owner is not None else None
+    owner = _owner(checkout)
     if owner is not None or checkout.running or checkout.leaked or checkout.request is None:
         return False
     return waits_for_thread(checkout.request)
+
+
+def _owner(checkout: Checkout) -> Any:
+    """What took the connection, a task or the token of a call in a thread; None once that is gone."""
+    return None if checkout.owner is None else checkout.owner()
 
 
 def _first(site: Site) -> str:
@@ -70,7 +75,7 @@ def could_go_on(checkout: Checkout, request: Request, still: Container[AbstractE
     """True if the holder waits for nothing but its turn: on the event loop, which may be standing ``still`` because
     another task blocks it, or for a thread.
     """
-    owner = checkout.owner() if checkout.owner is not None else None
+    owner = _owner(checkout)
     if isinstance(owner, ThreadToken):
         return False  # its call in a thread goes on
     if not isinstance(owner, Task) or owner.done():
@@ -88,7 +93,7 @@ def could_go_on(checkout: Checkout, request: Request, still: Container[AbstractE
 
 def whereabouts(checkout: Checkout) -> Site:
     """The app's lines at which the holder is now, innermost first; empty if that cannot be told."""
-    owner = checkout.owner() if checkout.owner is not None else None
+    owner = _owner(checkout)
     if isinstance(owner, Task) and not owner.done():
         if asyncio.current_task(owner.get_loop()) is not owner:
             return _awaited(owner.get_coro())

@@ -98,7 +98,7 @@ def leaked(checkout: Checkout) -> None:
         "leaked_connection",
         checkout.pool.name,
         checkout.request,
-        _with_session(checkout, checkout.site),
+        _with_last(checkout.site, checkout.made_at),
         message=f"The request has ended and its connection is still out, after {held:.2f} s and "
         f"{_count(checkout.statements, 'statement')}.{_session_made(checkout)}",
         numbers={"held_seconds": held, "statements": checkout.statements},
@@ -119,7 +119,7 @@ def hold_ended(checkout: Checkout) -> None:
                 "leaked_connection",
                 checkout.pool.name,
                 request or checkout.spawner,
-                _with_session(checkout, checkout.site),
+                _with_last(checkout.site, checkout.made_at),
                 message=f"Nobody gave the connection back; the garbage collector did, after {held:.2f} s."
                 f"{_session_made(checkout)}",
                 numbers={"held_seconds": held, "statements": checkout.statements},
@@ -297,7 +297,7 @@ def shared(request: Request, checkout: Checkout, site: Site, how: str) -> None:
     """One connection, and so one session, is used by several requests or tasks at once. Whether a request took it is
     a number of the finding: a test may lend its own connection to several.
     """
-    site = _with_session(checkout, site)
+    site = _with_last(site, checkout.made_at)
     detail = f"{how}{_session_made(checkout)}"
     taken = float(checkout.request is not None)
     accuse(request, "shared_session", checkout.pool.name, site, detail, taken_by_request=taken)
@@ -357,11 +357,6 @@ def _refuses_concurrency(error: BaseException) -> bool:
     if not isinstance(error, InvalidRequestError):
         return False
     return error.code == "isce" or "concurrent operations are not permitted" in str(error)
-
-
-def _with_session(checkout: Checkout, site: Site) -> Site:
-    """The lines of a finding about a session that nobody closed or too many use, the line that made it as the last."""
-    return _with_last(site, checkout.made_at)
 
 
 def _with_last(site: Site, other: Site) -> Site:
