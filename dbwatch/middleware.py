@@ -133,6 +133,7 @@ class DBWatchMiddleware:
         async def noting_send(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 advising.note_threads()
+                exposition.flush()  # what a killed predecessor of the same process id left goes before anybody looks
                 if opentelemetry:
                     runtime.join_opentelemetry()  # so that the very first request finds its span
             if message["type"].startswith("lifespan.shutdown."):

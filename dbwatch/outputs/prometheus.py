@@ -6,6 +6,7 @@ request: the client's plain locks are not safe in code that a garbage collection
 
 import atexit
 import glob
+import json
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -18,11 +19,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client import multiprocess as client_multiprocess
 from prometheus_client import values as client_values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.samples import Exemplar as ClientExemplar
 
 from dbwatch import catalog
 from dbwatch.accumulators import Histogram
 from dbwatch.guard import guarded
+from dbwatch.outputs.processes import is_alive
 from dbwatch.outputs.series import Series, Source
 from dbwatch.settings import ConfigurationError
 
@@ -31,6 +34,8 @@ FLUSH_INTERVAL = 1.0
 #: Seconds that a fork waits at most for a write under way, which takes milliseconds.
 FORK_PATIENCE = 5.0
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+#: How the client calls the ways to put the gauges of living processes together.
+_MODES = {"sum": "livesum", "max": "livemax"}
 
 
 class Collector:
@@ -105,6 +110,7 @@ class MultiprocessWriter:
         self._stopped_for_fork = False
         self._values: dict[tuple[str, ...], tuple[Any, float]] = {}
         self._gauges_written: dict[tuple[str, ...], Any] = {}
+        self._has_written = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -133,6 +139,7 @@ class MultiprocessWriter:
         self._stopped_for_fork = False
         self._values = {}
         self._gauges_written = {}
+        self._has_written = False
         self._thread = None
 
     def _run(self) -> None:
@@ -148,6 +155,9 @@ class MultiprocessWriter:
         # Outside the lock: the fold calls listeners and log handlers of the app, which may take long, or a connection.
         accumulators = self._source.accumulators()
         with self._lock:
+            if not self._has_written:
+                self._has_written = True
+                _clear_gauges_of_a_namesake()
             gauges = self._source.gauges()
             for metric in catalog.METRICS.values():
                 if metric.kind == "counter":
@@ -179,7 +189,7 @@ class MultiprocessWriter:
         self._add(metric, f"{metric.name}_sum", labels, histogram.sum)
 
     def _set_gauge(self, metric: catalog.Metric, series: Series) -> None:
-        mode = "livesum" if metric.aggregation == "sum" else "livemax"
+        mode = _MODES[metric.aggregation]
         gone = {key for key in self._gauges_written if key[0] == metric.name}
         for labels, value in series.items():
             key = (metric.name, *labels)
@@ -194,27 +204,34 @@ class MultiprocessWriter:
             self._gauges_written[key].set(0)
 
 
+@guarded("prometheus.clear_gauges")
+def _clear_gauges_of_a_namesake() -> None:
+    """Set our live gauges to 0 that a file of this process id holds before this process has written any.
+
+    They are those of a process that was killed and had the same id, as happens where a container is restarted and keeps
+    its directory. What it showed of connections and routes that this process does not have would never be written
+    again. The file stays: the app may have gauges of its own there, and have it open.
+    """
+    for mode in _MODES.values():
+        path = os.path.join(os.environ[_DIRECTORY], f"gauge_{mode}_{os.getpid()}.db")
+        if not _has_content(path):
+            continue
+        for key, *_ in list(MmapedDict.read_all_values_from_file(path)):  # type: ignore[no-untyped-call]
+            name, _, labels, text = json.loads(key)
+            if name in catalog.METRICS:
+                names, values = tuple(labels), tuple(labels.values())
+                client_values.ValueClass("gauge", name, name, names, values, text, multiprocess_mode=mode).set(0)
+
+
 @guarded("prometheus.remove_dead_gauges")
 def remove_dead_gauges() -> None:
     """Remove the live gauges of processes that are gone; their counters stay."""
     directory = os.environ[_DIRECTORY]
     for path in glob.glob(os.path.join(glob.escape(directory), "gauge_live*_*.db")):
         number = os.path.basename(path).removesuffix(".db").rpartition("_")[2]
-        if number.isdigit() and not _is_alive(int(number)):
+        if number.isdigit() and not is_alive(int(number)):
             with suppress(FileNotFoundError):  # every worker does this; another one was faster
                 client_multiprocess.mark_process_dead(int(number), directory)  # type: ignore[no-untyped-call]
-
-
-def _is_alive(process: int) -> bool:
-    if os.name == "nt":
-        return True  # there, signal 0 is Ctrl-C
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def multiprocess_configured() -> bool:

@@ -227,6 +227,89 @@ def test_a_process_that_finds_files_of_its_own_id_goes_on_counting_there(tmp_pat
     assert run(RESTARTED, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) == "['5.0']\n"
 
 
+RECURRING = """
+import asyncio, os
+from pathlib import Path
+from prometheus_client import generate_latest
+from sqlalchemy import QueuePool, create_engine
+import dbwatch
+from dbwatch import runtime
+from dbwatch.outputs.prometheus import _ProcessFiles
+from tests.app.scrape import Scrape
+
+predecessor = os.fork()
+if predecessor == 0:  # two connections are out when it is killed
+    engine = create_engine("sqlite://", poolclass=QueuePool, connect_args={"check_same_thread": False})
+    dbwatch.watch(engine, name="of yesterday")
+    page = runtime.exposition(None)
+    kept = engine.connect(), engine.connect()
+    dbwatch.flush()
+    os.kill(os.getpid(), 9)
+os.waitpid(predecessor, 0)
+directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+for path in directory.glob(f"*_{predecessor}.db"):  # the kernel has given its number to this process
+    path.rename(path.with_stem(path.stem.replace(str(predecessor), str(os.getpid()))))
+files = sorted(path.name for path in directory.iterdir())
+
+dbwatch.watch(create_engine("sqlite://", poolclass=QueuePool), name="of today")
+app = dbwatch.DBWatchMiddleware(LIFESPAN)
+
+async def start():
+    async def send(message):
+        pass
+    await app({"type": "lifespan"}, None, send)
+
+asyncio.run(start())
+# As any other worker would show them.
+page = Scrape(generate_latest(_ProcessFiles()).decode())
+for pool in ("of yesterday", "of today"):
+    used = page.value("dbwatch_pool_connections", pool=pool, state="used")
+    print(pool, used, page.value("dbwatch_pool_size", pool=pool), page.value("dbwatch_pool_oldest_checkout_seconds", pool=pool))
+print(page.value("dbwatch_checkout_seconds_count", pool="of yesterday", outcome="ok"))
+print(files == sorted(path.name for path in directory.iterdir()))
+"""
+LIFESPAN = """lambda scope, receive, send: send({"type": "lifespan.startup.complete"})"""
+
+
+def test_a_worker_that_starts_takes_back_what_a_killed_one_of_the_same_number_still_shows(tmp_path: Path) -> None:
+    printed = run(RECURRING.replace("LIFESPAN", LIFESPAN), PROMETHEUS_MULTIPROC_DIR=str(tmp_path)).splitlines()
+    assert printed == ["of yesterday 0.0 0.0 0.0", "of today 0.0 5.0 0.0", "2.0", "True"]
+
+
+NOT_WAITED_FOR = """
+import os
+from prometheus_client import generate_latest
+from sqlalchemy import QueuePool, create_engine
+import dbwatch
+from dbwatch import runtime
+from dbwatch.outputs.prometheus import _ProcessFiles, remove_dead_gauges
+from tests.app.scrape import Scrape
+
+engine = create_engine("sqlite://", poolclass=QueuePool, connect_args={"check_same_thread": False})
+dbwatch.watch(engine, name="shop")
+page = runtime.exposition(None)
+child = os.fork()
+if child == 0:
+    kept = engine.connect()
+    dbwatch.flush()
+    os.kill(os.getpid(), 9)
+os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+
+def used():
+    page = Scrape(generate_latest(_ProcessFiles()).decode())
+    return page.sum("dbwatch_pool_connections", state="used"), page.sum("dbwatch_checkout_seconds_count")
+
+print(used())
+remove_dead_gauges()
+print(used())
+os.waitpid(child, 0)
+"""
+
+
+def test_a_process_that_has_ended_leaves_the_gauges_also_if_nobody_has_waited_for_it(tmp_path: Path) -> None:
+    assert run(NOT_WAITED_FOR, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) == "(1.0, 1.0)\n(0, 1.0)\n"
+
+
 NAMES = """
 from sqlalchemy import QueuePool, create_engine
 import dbwatch

@@ -33,6 +33,7 @@ _ELSEWHERE = (
     "engines.scan",
     "prometheus.write",
     "prometheus.remove_dead_gauges",
+    "prometheus.clear_gauges",
     "statements.settled",
     "live.",
     "limits.",

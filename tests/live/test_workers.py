@@ -143,6 +143,23 @@ def test_what_cannot_be_read_is_passed_over(
     end(other)
 
 
+def test_a_worker_that_starts_removes_what_killed_ones_have_left_and_nothing_else(
+    directory: StateDirectory, other: subprocess.Popen[bytes]
+) -> None:
+    directory.announce(os.getpid())
+    directory.announce(other.pid)
+    directory.touch()
+    (dead,) = directory.path.glob(f"{other.pid}-*.json")
+    unfinished = dead.with_suffix(".140234")  # it was writing when it was killed
+    unfinished.touch()
+    kept = {path.name for path in directory.path.iterdir()}
+    directory.clear()
+    assert {path.name for path in directory.path.iterdir()} == kept
+    end(other)
+    directory.clear()
+    assert {path.name for path in directory.path.iterdir()} == kept - {dead.name, unfinished.name}
+
+
 def test_nobody_writes_unless_somebody_looks(directory: StateDirectory) -> None:
     assert not directory.is_watched()
     directory.touch()

@@ -130,6 +130,7 @@ class Sampler:
         directory = None if self._state_dir is None else open_directory(self._state_dir)
         if directory is not None:
             directory.announce(self._pid)
+            directory.clear()
         return directory
 
     @guarded("live.sample")

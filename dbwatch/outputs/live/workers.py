@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any
 
+from dbwatch.outputs import processes
 from dbwatch.outputs.live.document import VERSION, WorkerState
 from dbwatch.settings import ConfigurationError
 from dbwatch.version import __version__
@@ -27,6 +29,8 @@ logger = logging.getLogger("dbwatch")
 #: Seconds for which one look at the page keeps the workers writing.
 WATCHED_SECONDS = 5.0
 _MARK = "watched"
+#: The files of workers, also those that are still being written.
+_FILE = re.compile(r"(\d+)-(?:\d+|x)\.(?:json|\d+)")
 
 
 class StateDirectory:
@@ -45,6 +49,13 @@ class StateDirectory:
     def announce(self, pid: int) -> None:
         """Leave an empty file: there is a worker, and it will write once somebody looks."""
         (self.path / _name(pid)).touch()
+
+    def clear(self) -> None:
+        """Remove what workers have left that were killed, a file that they had not finished included."""
+        for path in list(self.path.iterdir()):
+            found = _FILE.fullmatch(path.name)
+            if found and not is_alive(int(found[1]), path.with_suffix(".json")):
+                path.unlink(missing_ok=True)
 
     def others(self, pid: int) -> tuple[list[WorkerState], int]:
         """What the other living workers have written, and how many of them have not done so since somebody looks.
@@ -136,35 +147,20 @@ def check_directory(chosen: str) -> Path:
 
 def is_alive(pid: int, path: Path) -> bool:
     """True if the process that owns a file still runs. Its start time is part of the name, because numbers recur."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return path.name == _name(pid)
+    return processes.is_alive(pid) and path.name == _name(pid)
 
 
 def _name(pid: int) -> str:
-    return f"{pid}-{_start_of(pid)}.json"
-
-
-def _start_of(pid: int) -> str:
-    """When a process was started, in the kernel's ticks; "x" where the kernel does not say (no Linux)."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return "x"
-    fields = text.rpartition(")")[2].split()
-    # A zombie has ended, although its number is still taken.
-    return "ended" if fields[0] in "ZX" else fields[19]
+    return f"{pid}-{processes.start_of(pid)}.json"
 
 
 def _server_key() -> str:
     """The same in all workers of one server, and in nothing else: parent process and command."""
     parent = os.getppid()
     command = "\0".join([str(Path.cwd()), *sys.argv])
-    return f"{parent}-{_start_of(parent)}-{hashlib.sha256(command.encode('utf-8', 'replace')).hexdigest()[:12]}"
+    return (
+        f"{parent}-{processes.start_of(parent)}-{hashlib.sha256(command.encode('utf-8', 'replace')).hexdigest()[:12]}"
+    )
 
 
 def _user() -> str:
@@ -186,7 +182,7 @@ def _sweep(parent: Path) -> None:
     """Remove the directories of servers that are gone: whose parent has ended and of whose workers none lives on."""
     for path in parent.iterdir():
         number, _, rest = path.name.partition("-")
-        if not number.isdigit() or rest.partition("-")[0] == _start_of(int(number)):
+        if not number.isdigit() or rest.partition("-")[0] == processes.start_of(int(number)):
             continue
         if any(is_alive(pid, file) for file, pid in StateDirectory(path).files()):
             continue
