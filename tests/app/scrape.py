@@ -35,6 +35,15 @@ class Scrape:
         [sample] = self.samples(name, **labels)
         return sample.value
 
+    def counters(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """Every sample that may only grow, by name and labels."""
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in self.families.values()
+            if family.type in {"counter", "histogram"}
+            for sample in family.samples
+        }
+
     def routes(self) -> dict[tuple[str, str], float]:
         """Checkouts counted, by method and route."""
         return {

@@ -264,7 +264,8 @@ asyncio.run(start())
 page = Scrape(generate_latest(_ProcessFiles()).decode())
 for pool in ("of yesterday", "of today"):
     used = page.value("dbwatch_pool_connections", pool=pool, state="used")
-    print(pool, used, page.value("dbwatch_pool_size", pool=pool), page.value("dbwatch_pool_oldest_checkout_seconds", pool=pool))
+    oldest = page.value("dbwatch_pool_oldest_checkout_seconds", pool=pool)
+    print(pool, used, page.value("dbwatch_pool_size", pool=pool), oldest)
 print(page.value("dbwatch_checkout_seconds_count", pool="of yesterday", outcome="ok"))
 print(files == sorted(path.name for path in directory.iterdir()))
 """

@@ -93,16 +93,6 @@ def workers(start: Callable[..., Workers]) -> Workers:
     return start(UvicornProcess, workers=2)
 
 
-def counters(scrape: Scrape) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Every sample that may only grow."""
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in scrape.families.values()
-        if family.type in {"counter", "histogram"}
-        for sample in family.samples
-    }
-
-
 @asynccontextmanager
 async def client_of(workers: Workers) -> AsyncIterator[httpx.AsyncClient]:
     limits = httpx.Limits(max_keepalive_connections=0)
@@ -157,7 +147,7 @@ class Load:
 
     def nothing_fell(self) -> None:
         """Assert that no counter was ever lower than in the scrape before."""
-        for earlier, later in pairwise(map(counters, self.scrapes)):
+        for earlier, later in pairwise(map(Scrape.counters, self.scrapes)):
             fell = {key: (value, later.get(key)) for key, value in earlier.items() if later.get(key, -1.0) < value}
             assert not fell
 

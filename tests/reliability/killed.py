@@ -135,16 +135,6 @@ class App:
         return Scrape(generate_latest(registry).decode())
 
 
-def counters(scrape: Scrape) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Every sample that may only grow."""
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in scrape.families.values()
-        if family.type in {"counter", "histogram"}
-        for sample in family.samples
-    }
-
-
 def kill_and_start_again(app: App, prometheus: Prometheus, outcome: Outcome) -> None:
     """Kill the app under load once, start it again, and note what was lost and what was left."""
     load = Load(app.url)
@@ -160,7 +150,7 @@ def kill_and_start_again(app: App, prometheus: Prometheus, outcome: Outcome) -> 
     outcome.kills += 1
     outcome.requests += load.answered
     if app.workers > 1:
-        _compare(counters(last), counters(app.written()), "in the files", outcome)
+        _compare(last.counters(), app.written().counters(), "in the files", outcome)
     else:
         outcome.compared += 1
         if last.sum(_CHECKOUTS, route="/products") < answered:
@@ -168,7 +158,7 @@ def kill_and_start_again(app: App, prometheus: Prometheus, outcome: Outcome) -> 
     app.start()
     _look_for_leftovers(app, outcome)
     if app.workers > 1:
-        _compare(counters(last), counters(app.scrape()), "after the start", outcome)
+        _compare(last.counters(), app.scrape().counters(), "after the start", outcome)
 
 
 def _compare(exported: dict[Any, float], now: dict[Any, float], where: str, outcome: Outcome) -> None:
