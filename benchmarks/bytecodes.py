@@ -17,12 +17,12 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-import dbwatch
 from benchmarks.driving import request
 from benchmarks.variants import UNAVAILABLE, UnavailableError, load
 from benchmarks.workloads import WORKLOADS, Workload, build
 
-_ROOT = Path(dbwatch.__file__).parent.parent
+# Not asked of dbwatch, whose import brings prometheus_client before the multiprocess variant has set its directory.
+_ROOT = Path(__file__).parent.parent
 #: Counting slows everything down so much that holds would be found to be idle.
 _UNHURRIED = {"DBWATCH_IDLE_HOLD_SECONDS": "3600", "DBWATCH_SLOW_CHECKOUT_SECONDS": "3600"}
 _WARM_UP = 200
