@@ -14,6 +14,7 @@ import click
 from benchmarks import bytecodes as bytecodes_of
 from benchmarks import databases, machine, tables
 from benchmarks import instructions as instructions_of
+from benchmarks import plugin as plugin_of
 from benchmarks import throughput as throughput_of
 from benchmarks import viewers as viewers_of
 from benchmarks.results import evaluate
@@ -196,6 +197,25 @@ def throughput(*, turns: int, seconds: int, connections: int, save: Path | None)
         raise click.ClickException(str(error)) from None
     click.echo(f"{tables.throughput(compared)}\n")
     _finish(save, {"turns": turns, "seconds": seconds, "throughput": [asdict(row) for row in compared]})
+
+
+@main.command()
+@click.option(
+    "--rounds", default=5, show_default=True, help="Runs of the suite with each setting of the plugin, in turn."
+)
+@_save
+def plugin(*, rounds: int, save: Path | None) -> None:
+    """CPU time of the demo shop's own tests with the pytest plugin shut out, off, and on."""
+
+    def done(variant: str, seconds: float) -> None:
+        click.echo(f"{variant}: {seconds:.1f} s", err=True)
+
+    try:
+        costs = plugin_of.measure(rounds, done)
+    except plugin_of.SuiteFailedError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{tables.plugin(costs)}\n")
+    _finish(save, {"rounds": rounds, "plugin": [asdict(cost) for cost in costs]})
 
 
 def _run(module: str, *arguments: object) -> dict[str, float]:

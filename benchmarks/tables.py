@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from benchmarks.plugin import Cost
 from benchmarks.results import Added, Result
 from benchmarks.throughput import Compared
 from benchmarks.workloads import Workload
@@ -116,3 +117,13 @@ def further_statements(results: Iterable[Result]) -> list[str]:
         ("thread-1", "thread-10"),
     )
     return [per_statement(by_name[few], by_name[many]) for few, many in pairs if few in by_name and many in by_name]
+
+
+def plugin(costs: Sequence[Cost]) -> str:
+    """What the pytest plugin adds to the CPU time of a suite."""
+    lines = ["| plugin | CPU s, fastest run | ratio, median of rounds | ratios |", "|---|---|---|---|"]
+    without = costs[0].seconds
+    for cost in costs:
+        ratios = ", ".join(f"{one / other:.3f}" for one, other in zip(cost.seconds, without, strict=True))
+        lines.append(f"| {cost.variant} | {min(cost.seconds):.1f} | {cost.ratio:.3f} | {ratios} |")
+    return "\n".join(lines)
