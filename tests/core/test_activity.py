@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from demo_app.postgres import EmbeddedPostgres
@@ -67,6 +68,21 @@ async def test_a_statement_executes_and_the_time_between_statements_is_idle(conn
     assert PAUSE <= idle <= total
     assert 0 < numbers.activity("executing") - before["executing"] <= total - idle
     assert numbers.activity("unknown") == before["unknown"]
+
+
+async def test_a_statement_sent_without_parameters_is_executing_as_well(connection: Both, numbers: Numbers) -> None:
+    as_it_is = {"no_parameters": True}
+    await connection("exec_driver_sql", f"SELECT pg_sleep({PAUSE})", execution_options=as_it_is)
+    await connection("close")
+    assert numbers.activity("executing") >= PAUSE
+
+
+async def test_a_statement_sent_without_parameters_that_fails_is_over(connection: Both, numbers: Numbers) -> None:
+    with pytest.raises(DBAPIError, match="division by zero"):
+        await connection("exec_driver_sql", "SELECT 1/0", execution_options={"no_parameters": True})
+    await asyncio.sleep(PAUSE)
+    await connection("close")
+    assert numbers.activity("executing") < PAUSE <= numbers.activity("idle")
 
 
 async def test_a_slow_statement_is_executing_for_as_long_as_it_runs(connection: Both, numbers: Numbers) -> None:
