@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "matrix.md"
 SHOWN = ("sqlalchemy", "fastapi", "starlette", "prometheus-client")
+RESULTS = ("passed", "failed", "skipped", "seconds")
 INSTALL_SECONDS, TEST_SECONDS = 900, 2400
 
 SQLALCHEMY_2_0, SQLALCHEMY_2_1 = "sqlalchemy==2.0.*", "sqlalchemy==2.1.*"
@@ -51,11 +52,13 @@ class Outcome:
 
     python: str
     versions: tuple[str, ...]
-    result: str
+    #: Tests passed, failed and skipped, and seconds; or why there are none.
+    result: tuple[object, ...]
     passed: bool
 
     def __str__(self) -> str:
-        return f"| {' | '.join((self.python, *self.versions, self.result))} |"
+        cells = (self.python, *self.versions, *self.result, *[""] * (len(RESULTS) - len(self.result)))
+        return f"| {' | '.join(map(str, cells))} |"
 
 
 def run(python: str, requirements: tuple[str, ...], directory: Path) -> Outcome:
@@ -71,9 +74,9 @@ def run(python: str, requirements: tuple[str, ...], directory: Path) -> Outcome:
         ):
             subprocess.run(command, env=environment, check=True, timeout=INSTALL_SECONDS)
     except FileNotFoundError:
-        return Outcome(python, wanted, "this Python is not installed here", passed=False)
+        return Outcome(python, wanted, ("this Python is not installed here",), passed=False)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        return Outcome(python, wanted, f"could not be installed: {error}", passed=False)
+        return Outcome(python, wanted, (f"could not be installed: {error}",), passed=False)
 
     listed = subprocess.check_output([virtual, "-m", "pip", "list", "--format=json"], text=True)
     installed = {package["name"].lower().replace("_", "-"): package["version"] for package in json.loads(listed)}
@@ -87,12 +90,13 @@ def run(python: str, requirements: tuple[str, ...], directory: Path) -> Outcome:
         status = subprocess.run(pytest, cwd=ROOT, env=environment, check=False, timeout=TEST_SECONDS).returncode
         suite = ElementTree.parse(results).getroot().find("testsuite")
     except (subprocess.TimeoutExpired, FileNotFoundError) as error:
-        return Outcome(full.strip(), versions, f"did not finish: {error}", passed=False)
+        return Outcome(full.strip(), versions, (f"did not finish: {error}",), passed=False)
     assert suite is not None
     count = {name: int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")}
     failed = count["failures"] + count["errors"]
-    result = f"{count['tests'] - failed - count['skipped']} | {failed} | {count['skipped']}"
-    return Outcome(full.strip(), versions, f"{result} | {time.monotonic() - start:.0f}", passed=status == 0)
+    passed = count["tests"] - failed - count["skipped"]
+    result = (passed, failed, count["skipped"], round(time.monotonic() - start))
+    return Outcome(full.strip(), versions, result, passed=status == 0)
 
 
 def main() -> int:
@@ -117,7 +121,7 @@ def main() -> int:
 
 def report(outcomes: list[Outcome]) -> str:
     """The page that is committed."""
-    heading = ("Python", *SHOWN, "passed", "failed", "skipped", "seconds")
+    heading = ("Python", *SHOWN, *RESULTS)
     lines = [
         "# Versions that the tests ran on",
         "",
