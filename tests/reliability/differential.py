@@ -1,7 +1,8 @@
 """What others test of their own code, run bare and with dbwatch: ``python -m tests.reliability.differential``.
 
-The tests of SQLAlchemy's pool, engine and asyncio extension and those of Starlette, from their source distributions of
-the versions that are installed. It fails unless every test that is not KNOWN has the same outcome in both runs.
+The tests of SQLAlchemy's pool, engine and asyncio extension and those of Starlette and FastAPI, from their source
+distributions of the versions that are installed. It fails unless every test that is not KNOWN has the same outcome in
+both runs.
 """
 
 import json
@@ -37,19 +38,24 @@ class Suite:
     package: str
     name: str
     arguments: tuple[str, ...]
+    #: The plugin that runs it with dbwatch.
+    watched: str = "watched_apps"
 
 
 def suites(postgres: EmbeddedPostgres) -> list[Suite]:
     """All suites."""
     found = [
-        Suite("sqlalchemy", driver, (*_TESTS, f"--dburi={url}"))
+        Suite("sqlalchemy", driver, (*_TESTS, f"--dburi={url}"), "watched_sqlalchemy")
         for driver, url in (
             ("pysqlite", "sqlite:///:memory:"),
             ("aiosqlite", "sqlite+aiosqlite:///:memory:"),
             *((driver, postgres.url(driver)) for driver in ("psycopg", "asyncpg", "psycopg_async")),
         )
     ]
-    return [*found, Suite("starlette", "TestClient", ("tests", "-p", "no:asyncio"))]
+    apps = ("tests", "-p", "no:asyncio")
+    # The script that makes FastAPI's releases is not part of FastAPI.
+    fastapi = Suite("fastapi", "TestClient", (*apps, "--ignore=tests/test_prepare_release.py"))
+    return [*found, Suite("starlette", "TestClient", apps), fastapi]
 
 
 def outcomes(suite: Suite, source: Path, plugin: str) -> tuple[dict[str, str], dict[str, float]]:
@@ -57,7 +63,7 @@ def outcomes(suite: Suite, source: Path, plugin: str) -> tuple[dict[str, str], d
     results, said = source / "results.xml", source / "said.json"
     results.unlink(missing_ok=True)
     said.unlink(missing_ok=True)
-    # Not through our package of tests: Starlette's has the same name.
+    # Not through our package of tests: theirs have the same name.
     plugins = str(Path(__file__).with_name("plugins"))
     command = [sys.executable, "-m", "pytest", "-q", "-p", plugin, *suite.arguments]
     subprocess.run(
@@ -108,11 +114,11 @@ def main() -> None:
     rows, wrong = [], []
     with tempfile.TemporaryDirectory() as directory, EmbeddedPostgres() as postgres:
         prepare(postgres)
-        sources = {package: unpack(package, Path(directory)) for package in ("sqlalchemy", "starlette")}
+        sources = {package: unpack(package, Path(directory)) for package in ("sqlalchemy", "starlette", "fastapi")}
         for suite in suites(postgres):
             source = sources[suite.package]
             bare, _ = outcomes(suite, source, "bare_run")
-            watched, said = outcomes(suite, source, f"watched_{suite.package}")
+            watched, said = outcomes(suite, source, suite.watched)
             differences = [
                 f"{suite.name} {name}: {bare.get(name)} without dbwatch, {watched.get(name)} with it"
                 for name in sorted({*bare, *watched})

@@ -1,4 +1,4 @@
-"""Every Starlette app of the run behind dbwatch's middleware, outermost; at the end it says what it has seen."""
+"""Every Starlette and FastAPI app behind dbwatch's middleware, outermost; at the end it says what it has seen."""
 
 import json
 import os
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
@@ -13,12 +14,17 @@ from dbwatch import DBWatchMiddleware, middleware
 from dbwatch.ledger import LEDGER
 
 _registry = CollectorRegistry()
-_build, _begin = Starlette.build_middleware_stack, middleware._begin
+_begin = middleware._begin
 _seen = 0
 
 
-def _watched_stack(app: Starlette) -> Any:
-    return DBWatchMiddleware(_build(app), registry=_registry, metrics_path=None)
+def _watch(kind: type[Starlette]) -> None:
+    build = kind.build_middleware_stack
+
+    def watched_stack(app: Starlette) -> Any:
+        return DBWatchMiddleware(build(app), registry=_registry, metrics_path=None)
+
+    kind.build_middleware_stack = watched_stack  # type: ignore[method-assign, assignment]
 
 
 def _counted_begin(*arguments: Any) -> Any:
@@ -28,7 +34,8 @@ def _counted_begin(*arguments: Any) -> Any:
 
 
 def pytest_sessionstart() -> None:
-    Starlette.build_middleware_stack = _watched_stack  # type: ignore[method-assign, assignment]
+    for kind in (Starlette, FastAPI):  # the latter has a method of its own
+        _watch(kind)
     middleware._begin = _counted_begin
 
 
