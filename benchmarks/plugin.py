@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 
 #: Whole runs of pytest: the shop's endpoints, sync and async, on PostgreSQL and SQLite.
 _SUITE = "tests/demo/test_shop.py"
@@ -15,13 +14,13 @@ _VARIANTS = {"shut out": ("-p", "no:dbwatch"), "off": (), "on": ("--dbwatch",)}
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU seconds of each run of the suite, in the order of the rounds, and the median of their ratios to the runs with
-    the plugin shut out.
+    """CPU seconds of each run of the suite, in the order of the rounds, and their ratios to the run of the same round
+    with the plugin shut out.
     """
 
     variant: str
     seconds: list[float]
-    ratio: float
+    ratios: list[float]
 
 
 class SuiteFailedError(Exception):
@@ -43,7 +42,7 @@ def measure(rounds: int, done: Callable[[str, float], None]) -> list[Cost]:
         order.append(order.pop(0))  # whatever comes first in a round does so in another round as well
     without = seconds["shut out"]
     return [
-        Cost(name, taken, median(one / other for one, other in zip(taken, without, strict=True)))
+        Cost(name, taken, [one / other for one, other in zip(taken, without, strict=True)])
         for name, taken in seconds.items()
     ]
 
