@@ -312,7 +312,7 @@ class Exposition:
             self._writer.start()
 
     def flush(self) -> None:
-        """Write for the other processes now, where there are several: this one is about to end."""
+        """Write for the other processes now, where there are several: this one has just started, or is about to end."""
         if self._writer is not None:
             self._writer.write()
 
