@@ -44,6 +44,11 @@ def frames_awaited(awaitable: Any) -> Iterator[FrameType]:
             return
 
 
+def closes_generator(task: "Task[Any]") -> bool:
+    """True if a task closes an asynchronous generator that was left, as the event loop does it (``aclose()``)."""
+    return type(task.get_coro()).__name__ == "async_generator_athrow"
+
+
 def queues_for_thread(task: "Task[Any]") -> bool:
     """True if a task waits until AnyIO has a thread for its call, as FastAPI makes it for a plain ``def``."""
     calls = False

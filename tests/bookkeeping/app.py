@@ -1,5 +1,6 @@
 """An app that does with its connections what apps do, mistakes included, with answers that are the same every time."""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ from starlette.websockets import WebSocket
 LIMIT = 3
 #: Every page once, in an order that leaves nothing out: what is leaked is given back before the pools are filled.
 PAGES = (
-    *("read", "write", "roll_back", "orm", "leak", "give_back", "time_out", "drop", "detach", "invalidate"),
+    *("leave", "read", "write", "roll_back", "orm", "leak", "give_back", "time_out", "drop", "detach", "invalidate"),
     *("break_down", "new_engine", "boom", "mistake", "read_async", "write_async", "leak_async", "give_back_async"),
     *("time_out_async", "stream", "block", "no_such_page", "fill", "fill_async"),
 )
@@ -187,6 +188,21 @@ class App:
                     yield f"{number}\n"
 
         return StreamingResponse(rows())
+
+    async def leave(self, _request: Request) -> PlainTextResponse:
+        async def connections() -> AsyncIterator[AsyncConnection]:
+            async with self.asynchronous.connect() as connection:
+                try:
+                    yield connection
+                finally:
+                    await asyncio.sleep(0.05)  # several turns of the loop
+
+        async def first() -> object:
+            async for connection in connections():
+                return (await connection.execute(text("SELECT 8"))).scalar()
+            return None
+
+        return PlainTextResponse(str(await first()))
 
     async def block(self, _request: Request) -> PlainTextResponse:
         return PlainTextResponse(self.read())
