@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 import dbwatch
@@ -19,6 +19,11 @@ from tests.core.numbers import Numbers
 
 Get = Callable[[], AsyncIterator[Any]]
 Endpoint = Callable[[Get], Awaitable[None]]
+
+
+def asynchronous(engine: Engine | AsyncEngine) -> AsyncEngine:
+    assert isinstance(engine, AsyncEngine)
+    return engine
 
 
 def from_a_session(engine: AsyncEngine) -> Get:
@@ -102,7 +107,7 @@ ENDPOINTS = [left_by_break, left_by_return, left_by_an_exception, left_by_a_help
 async def test_a_generator_that_an_endpoint_has_left_is_no_leak(
     endpoint: Endpoint, generator: Callable[[AsyncEngine], Get], connect_async: Connect, numbers: Numbers
 ) -> None:
-    get, app = generator(connect_async(pool_size=2, max_overflow=0).engine), watched_app()
+    get, app = generator(asynchronous(connect_async(pool_size=2, max_overflow=0).engine)), watched_app()
 
     @app.get("/leaves")
     async def leave() -> None:
@@ -121,7 +126,7 @@ async def test_a_generator_that_an_endpoint_has_left_is_no_leak(
 async def test_a_generator_that_the_app_keeps_is_a_leak(
     generator: Callable[[AsyncEngine], Get], connect_async: Connect, numbers: Numbers
 ) -> None:
-    get, app, kept = generator(connect_async().engine), watched_app(), []
+    get, app, kept = generator(asynchronous(connect_async().engine)), watched_app(), []
 
     @app.get("/keeps")
     async def keep() -> None:
@@ -142,7 +147,7 @@ async def test_a_generator_that_the_app_keeps_is_a_leak(
 async def test_a_generator_that_does_not_close_what_it_yields_is_a_leak(
     connect_async: Connect, numbers: Numbers
 ) -> None:
-    engine, app, kept = connect_async().engine, watched_app(), []
+    engine, app, kept = asynchronous(connect_async().engine), watched_app(), []
 
     async def get() -> AsyncIterator[AsyncSession]:
         kept.append(AsyncSession(engine))
