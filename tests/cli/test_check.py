@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -75,6 +76,20 @@ def test_an_app_whose_requests_wait_is_2_and_the_route_is_named(server: UvicornP
     assert "GET /hold" in by_page.stdout
     assert by_metrics.stdout.startswith("critical: primary in trouble\n")
     assert "p99 of used + waiters over 3 samples: 2; peak: 2" in " ".join(by_metrics.stdout.split())
+
+
+def test_ten_findings_are_listed_and_the_rest_is_counted(server: UvicornProcess) -> None:
+    with httpx.Client(base_url=server.url, timeout=90, trust_env=False) as client:
+        for number in range(12):
+            assert client.get(f"/leak/{number}").is_success
+    done = check(f"{server.url}/dbwatch", *USER)
+    listed = done.stdout.partition("Findings, latest first:\n")[2].splitlines()
+    assert len(listed) == 11, done
+    found = [
+        re.fullmatch(r"  leaked_connection x1 in GET (/leak/\d+), tests/cli/app.py:\d+ leak", line) for line in listed
+    ]
+    assert len({match[1] for match in found if match}) == 10, done
+    assert listed[10] == "  and 2 more"
 
 
 def test_what_cannot_be_read_is_3_with_a_sentence_that_helps(server: UvicornProcess) -> None:

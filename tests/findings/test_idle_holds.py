@@ -3,14 +3,16 @@
 import asyncio
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+from fastapi.responses import StreamingResponse
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 import dbwatch
+from dbwatch import judgement
 from tests.findings.conftest import StageApp
 from tests.findings.guilty import place
 from tests.findings.stage import Stage
@@ -139,3 +141,36 @@ def test_the_report_of_a_timeout_names_the_line_at_which_a_holder_is(stage: Stag
     source, first = inspect.getsourcelines(a_pool_of_one)
     line = first + len(source) - 1
     assert f", now at tests/findings/test_idle_holds.py:{line} a_pool_of_one.<locals>.track" in report.message
+
+
+def a_stream_that_holds(stage: Stage) -> None:
+    engine = stage.async_engine()
+
+    @stage.app.get("/orders")
+    async def follow() -> StreamingResponse:
+        async def lines() -> AsyncIterator[str]:
+            async with AsyncSession(engine) as session:
+                yield f"{await session.scalar(text('SELECT 1'))}\n"
+                await asyncio.sleep(5 * IDLE)
+                yield "end\n"
+
+        return StreamingResponse(lines())
+
+
+def test_a_hold_is_reported_before_the_end_of_a_stream_that_runs_for_long(
+    stage: StageApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judgement, "LONG_REQUEST_SECONDS", IDLE)
+    with stage("sqlite-aiosqlite", a_stream_that_holds, idle_hold_seconds=0.3) as visitor:
+        stream = visitor.begin("/orders")
+
+        def found_by_a_look() -> tuple[dbwatch.Finding, ...]:
+            dbwatch.snapshot()
+            return visitor.findings_so_far()
+
+        (found,) = eventually(found_by_a_look, every=0.05)
+        assert not stream.done()
+        assert (found.finding, found.route) == ("idle_hold", "/orders")
+        assert "after the response had started" in found.message
+        assert stream.result(timeout=30.0).is_success
+        assert len(visitor.findings()) == 1  # once for each hold

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from dbwatch import ConfigurationError, DBWatchMiddleware
 from dbwatch.outputs.live.access import Scope
+from dbwatch.outputs.live.sampler import Sampler
 from tests.app.calls import Answer, App, Message, Receive, Send, call
 from tests.app.scrape import counted
 
@@ -139,6 +140,9 @@ async def test_only_reading_is_allowed() -> None:
     assert (await call(app, "/dbwatch/api/state", "POST", headers=LOCAL)).status == 405
     head = await call(app, "/dbwatch/", "HEAD", headers=LOCAL)
     assert (head.status, head.body) == (200, b"")
+    stream = await call(app, "/dbwatch/api/events", "HEAD", headers=LOCAL)  # ends, as the stream itself does not
+    assert (stream.status, stream.body) == (200, b"")
+    assert stream.header("content-type") == "text/event-stream"
 
 
 async def test_below_a_root_path_the_page_leads_to_itself() -> None:
@@ -197,3 +201,21 @@ async def test_a_client_that_is_gone_is_no_error_of_ours() -> None:
     before = counted().sum("dbwatch_internal_errors_total", site="live.page")
     await app({**scope, "client": ("127.0.0.1", 1)}, nothing, broken)
     assert counted().sum("dbwatch_internal_errors_total", site="live.page") == before
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [(TimeoutError("no sample"), 503, b"no state to show yet"), (RuntimeError("ours"), 500, b"dbwatch failed here")],
+)
+async def test_an_error_of_ours_is_counted_and_said_on_the_page(
+    error: Exception, status: int, said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_sampler: Sampler, *, wants_all: bool) -> None:
+        raise error
+
+    monkeypatch.setattr(Sampler, "next", fail)
+    before = counted().sum("dbwatch_internal_errors_total", site="live.page")
+    answer = await call(app_with(dashboard="/dbwatch"), "/dbwatch/api/state", headers=LOCAL)
+    assert answer.status == status
+    assert said in answer.body
+    assert counted().sum("dbwatch_internal_errors_total", site="live.page") == before + 1

@@ -249,6 +249,31 @@ def test_what_is_wrong_ends_the_run_with_a_sentence(
     result.stderr.fnmatch_lines([message])
 
 
+@pytest.mark.parametrize(
+    ("mark", "message"),
+    [
+        ("dbwatch(5)", "*::test_it: @pytest.mark.dbwatch takes keywords only, not 5.*"),
+        ("dbwatch_ignore('lost_write')", '*::test_it: @pytest.mark.dbwatch_ignore needs a reason="..." and takes no *'),
+        ("dbwatch_ignore(reason='it is', pool='primary')", "*::test_it: @pytest.mark.dbwatch_ignore needs a reason=*"),
+        ("dbwatch_ignore('lost_rite', reason='it is')", "*::test_it: *lost_rite*"),
+    ],
+)
+def test_a_mark_that_is_wrong_ends_the_run_with_a_sentence(
+    mark: str, message: str, project: pytest.Pytester, run: Run
+) -> None:
+    project.makepyfile(f"import pytest\n\n@pytest.mark.{mark}\ndef test_it():\n    pass\n")
+    result = run("--dbwatch")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+def test_a_baseline_that_cannot_be_written_is_said_at_the_end(project: pytest.Pytester, run: Run) -> None:
+    project.makepyfile("def test_it():\n    pass\n")
+    result = run("--dbwatch-write-baseline", "-o", "dbwatch_baseline=no/such/directory/known.txt")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*no/such/directory/known.txt*"])
+
+
 def test_asked_for_and_switched_off_in_the_environment_is_refused(
     project: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

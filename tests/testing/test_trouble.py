@@ -5,12 +5,14 @@ from time import perf_counter
 
 import pytest
 from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dbwatch
 from dbwatch.testing import exhausted, leak, slow
 from tests.servers.databases import AsyncDatabase, SyncDatabase
+from tests.servers.ports import free_port
 
 ONE = text("SELECT 1")
 
@@ -125,3 +127,36 @@ async def test_the_wrong_kind_of_with_is_refused_with_the_right_one(async_databa
     with pytest.raises(TypeError, match="Use `with` for exhausted"):
         async with exhausted(create_engine("sqlite:///shop.db")):
             pass
+
+
+@pytest.mark.parametrize("trouble", [exhausted, leak])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_database_that_does_not_answer_ends_the_block_before_it_has_begun(trouble: type[exhausted | leak]) -> None:
+    engine = create_engine(f"postgresql+psycopg://127.0.0.1:{free_port()}/shop")
+    with pytest.raises((OperationalError, RuntimeError)) as refused, trouble(engine):
+        pytest.fail("nothing was taken")
+    if trouble is leak:
+        assert "No connection could be taken to be leaked" in str(refused.value)
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("trouble", [exhausted, leak])
+async def test_an_async_database_that_does_not_answer_ends_the_block_before_it_has_begun(
+    trouble: type[exhausted | leak],
+) -> None:
+    engine = create_async_engine(f"postgresql+asyncpg://127.0.0.1:{free_port()}/shop")
+    with pytest.raises(OSError):  # noqa: PT011  which of them depends on the system
+        async with trouble(engine):
+            pytest.fail("nothing was taken")
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+def test_many_rows_at_once_are_slow_as_one_statement(sync_database: SyncDatabase) -> None:
+    engine = sync_database.engine()
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TEMPORARY TABLE many (number INTEGER)"))
+        with slow(engine, 0.2):
+            began = perf_counter()
+            connection.execute(text("INSERT INTO many VALUES (:number)"), [{"number": 1}, {"number": 2}])
+            assert perf_counter() - began >= 0.2
+        assert connection.execute(text("SELECT count(*) FROM many")).scalar() == 2
