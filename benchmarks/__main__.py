@@ -73,7 +73,7 @@ def requests(
             workload = WORKLOADS[name]
             results.append(evaluate(workload, compare(workload, urls[workload.driver], measured, plan)))
             click.echo(f"{tables.requests(results[-1])}\n")
-    for table in tables.further_statements(results):
+    for table in tables.further(results):
         click.echo(f"{table}\n")
     _finish(save, {"plan": asdict(plan), "results": [asdict(result) for result in results]})
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
 ASGIApp = Callable[
@@ -66,16 +66,24 @@ async def request(app: ASGIApp, path: str) -> bytes:
     return body
 
 
-async def batch(app: ASGIApp, path: str, size: int) -> float:
-    """CPU seconds of this process, all its threads together, for ``size`` requests one after another.
+async def batch(app: ASGIApp, paths: Iterator[str], size: int, at_once: int = 1) -> float:
+    """CPU seconds of this process, all its threads together, for ``size`` requests to the next paths, one after
+    another or so many at once.
 
     Each runs in a task of its own, as a server starts it. A few more go first, unmeasured: since the last batch other
     processes have had the processor's caches.
     """
-    loop = asyncio.get_running_loop()
-    for _ in range(_REFRESHING):
-        await loop.create_task(request(app, path))
+    for _ in range(1 if at_once > 1 else _REFRESHING):
+        await _together(app, paths, at_once)
     began = time.process_time()
-    for _ in range(size):
-        await loop.create_task(request(app, path))
+    for _ in range(0, size, at_once):
+        await _together(app, paths, at_once)
     return time.process_time() - began
+
+
+async def _together(app: ASGIApp, paths: Iterator[str], at_once: int) -> None:
+    loop = asyncio.get_running_loop()
+    if at_once == 1:  # gather() has a cost of its own
+        await loop.create_task(request(app, next(paths)))
+    else:
+        await asyncio.gather(*[loop.create_task(request(app, next(paths))) for _ in range(at_once)])

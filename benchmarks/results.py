@@ -34,6 +34,7 @@ class Result:
     workload: str
     title: str
     statements: int
+    checkouts: int
     bare: float
     bare_quiet: float
     added: tuple[Added, ...]
@@ -56,6 +57,7 @@ def evaluate(workload: Workload, samples: Samples) -> Result:
         workload.name,
         workload.title,
         workload.statements,
+        workload.checkouts,
         median(everywhere),
         _tenth_percentile(everywhere),
         tuple(rows),

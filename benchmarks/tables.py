@@ -33,14 +33,13 @@ def requests(result: Result) -> str:
     return "\n".join(lines)
 
 
-def per_statement(few: Result, many: Result) -> str:
-    """What each further statement costs: the difference of two workloads, divided by their statements."""
-    further = many.statements - few.statements
+def per_unit(unit: str, few: Result, many: Result, further: int) -> str:
+    """What each further statement or checkout costs: the difference of two workloads, divided by their number."""
     earlier = {row.variant: row for row in few.added}
     lines = [
-        f"**Each further statement** ({few.workload} against {many.workload})",
+        f"**Each further {unit}** ({few.workload} against {many.workload})",
         "",
-        "| variant | added µs a statement, median | quiet |",
+        f"| variant | added µs a {unit}, median | quiet |",
         "|---|---|---|",
     ]
     for row in many.added:
@@ -108,16 +107,24 @@ def _micro(seconds: float) -> str:
     return f"{seconds * 1e6:.1f}"
 
 
-def further_statements(results: Iterable[Result]) -> list[str]:
-    """One table for each pair of workloads that differ in their number of statements only."""
+def further(results: Iterable[Result]) -> list[str]:
+    """One table for each pair of workloads that differ in nothing but the number of their statements or checkouts."""
     by_name = {result.workload: result for result in results}
     pairs = (
         ("inline-1", "inline-10"),
         ("inline-1", "inline-100"),
         ("sqlite-1", "sqlite-10"),
         ("thread-1", "thread-10"),
+        ("cycles-1", "cycles-101"),
     )
-    return [per_statement(by_name[few], by_name[many]) for few, many in pairs if few in by_name and many in by_name]
+    tables = []
+    for few, many in pairs:
+        if few in by_name and many in by_name:
+            one, other = by_name[few], by_name[many]
+            statements = other.statements - one.statements
+            unit, number = ("statement", statements) if statements else ("checkout", other.checkouts - one.checkouts)
+            tables.append(per_unit(unit, one, other, number))
+    return tables
 
 
 def plugin(costs: Sequence[Cost]) -> str:

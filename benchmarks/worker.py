@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import sys
+from itertools import cycle
 
 from benchmarks.driving import batch
 from benchmarks.variants import UnavailableError, Variant, load
@@ -27,14 +28,15 @@ async def main(variant_name: str, workload: Workload, url: str) -> None:
     except UnavailableError as error:
         _answer({"unavailable": str(error)})
         return
-    await batch(bench.app, workload.path, WARM_UP)
+    paths = cycle(workload.paths)
+    await batch(bench.app, paths, max(WARM_UP, len(workload.paths)), workload.at_once)
     before = variant.seen()
-    await batch(bench.app, workload.path, _CHECKED)
+    await batch(bench.app, paths, _CHECKED, workload.at_once)
     _check(variant, workload, before)
     _answer({"title": variant.TITLE})
     # Reading blocks the loop, which has nothing to do between two batches.
     for line in sys.stdin:
-        _answer({"seconds": await batch(bench.app, workload.path, int(line))})
+        _answer({"seconds": await batch(bench.app, paths, int(line), workload.at_once)})
     await bench.close()
 
 

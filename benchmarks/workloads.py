@@ -1,7 +1,9 @@
 """What the measured requests do: the same small app for every variant, with one endpoint for each workload."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
@@ -42,11 +44,35 @@ class Workload:
     driver: str
     checkouts: int
     statements: int
+    #: Requests that hold their connections at the same time.
+    at_once: int = 1
+    #: Routes with the same endpoint, asked in turn.
+    routes: int = 1
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What is asked, in turn."""
+        return tuple(f"{self.path}-{number}" for number in range(self.routes)) if self.routes > 1 else (self.path,)
 
     @property
     def needs_postgres(self) -> bool:
         """True if the driver talks to PostgreSQL."""
         return self.driver in ("psycopg", "asyncpg")
+
+
+def _cycles(number: int) -> Workload:
+    title = f"async endpoint, {number} checkouts one after another, no statement"
+    return Workload(f"cycles-{number}", title, f"/cycles/{number}", "inline", number, 0)
+
+
+def _holders(number: int) -> Workload:
+    title = f"{number} async endpoints that hold a connection at once, 1 statement each"
+    return Workload(f"holders-{number}", title, f"/held/{number}", "inline", 1, 1, at_once=number)
+
+
+def _routes(number: int) -> Workload:
+    title = f"{number} routes in turn, async endpoint, 1 statement"
+    return Workload(f"routes-{number}", title, "/route", "inline", 1, 1, routes=number)
 
 
 WORKLOADS: dict[str, Workload] = {
@@ -64,6 +90,9 @@ WORKLOADS: dict[str, Workload] = {
         Workload("sqlite-10", "async endpoint, 10 statements, aiosqlite", "/statements/10", "aiosqlite", 1, 10),
         Workload("thread-1", "threadpool endpoint, 1 statement, sqlite3", "/threaded/1", "pysqlite", 1, 1),
         Workload("thread-10", "threadpool endpoint, 10 statements, sqlite3", "/threaded/10", "pysqlite", 1, 10),
+        *(_cycles(number) for number in (1, 101)),
+        *(_holders(number) for number in (1, 10, 100)),
+        *(_routes(number) for number in (10, 200, 2000)),
         Workload("psycopg", "async endpoint, ORM read, psycopg, PostgreSQL", "/items/7", "psycopg", 1, 1),
         Workload("asyncpg", "async endpoint, ORM read, asyncpg, PostgreSQL", "/items/7", "asyncpg", 1, 1),
     )
@@ -94,11 +123,12 @@ def build(workload: Workload, url: str) -> Bench:
     if workload.driver == "pysqlite":
         return _threaded(url)
     if workload.driver == "inline":
-        return _asynchronous(url, async_creator=creator(str(make_url(url).database)))
+        options = {"async_creator": creator(str(make_url(url).database)), "pool_size": max(5, workload.at_once)}
+        return _asynchronous(url, workload.routes, **options)
     return _asynchronous(url)
 
 
-def _asynchronous(url: str, **options: Any) -> Bench:
+def _asynchronous(url: str, routes: int = 1, **options: Any) -> Bench:
     app = FastAPI()
     engine = create_async_engine(url, **options)
     sessions = async_sessionmaker(engine, expire_on_commit=False)
@@ -118,6 +148,30 @@ def _asynchronous(url: str, **options: Any) -> Bench:
         price = None
         for statement in _STATEMENTS[:count]:
             price = await session.scalar(statement)
+        return {"price": price}
+
+    for number in range(routes if routes > 1 else 0):
+        app.add_api_route(f"/route-{number}", partial(statements, 1))
+
+    @app.get("/cycles/{count}")
+    async def cycles(count: int) -> dict[str, int]:
+        for _ in range(count):
+            async with engine.connect():
+                pass
+        return {"price": 70}
+
+    holding: list[asyncio.Future[None]] = []
+
+    @app.get("/held/{count}")
+    async def held(count: int, session: Annotated[AsyncSession, database]) -> dict[str, Any]:
+        price = await session.scalar(_STATEMENTS[0])
+        holding.append(asyncio.get_running_loop().create_future())
+        mine = holding[-1]
+        if len(holding) == count:
+            for waiting in holding:
+                waiting.set_result(None)
+            holding.clear()
+        await mine
         return {"price": price}
 
     @app.get("/items/{item_id}")

@@ -151,7 +151,9 @@ class leak(_Taken):  # noqa: N801 - as above
         thread = Thread(target=take, name="dbwatch-leak")
         thread.start()
         thread.join()
-        self._ended(request)
+        self._judge(request)
+        leaks.settle()
+        flush()
 
     async def _take_async(self, engine: AsyncEngine) -> None:
         request = _request()
@@ -161,17 +163,17 @@ class leak(_Taken):  # noqa: N801 - as above
             self._connections.append(await engine.connect())
 
         await asyncio.create_task(take())
-        self._ended(request)
+        self._judge(request)
+        await asyncio.to_thread(leaks.settle)  # the verdict takes a few turns of this loop
+        flush()
 
-    def _ended(self, request: Request) -> None:
+    def _judge(self, request: Request) -> None:
         if not self._connections:
             raise RuntimeError("No connection could be taken to be leaked; the error is on stderr.")
         request.ended_at = perf_counter()
         leaks.judge(request)
         request.reported = True
         LEDGER.post(request_ended, request)
-        leaks.settle()
-        flush()
 
 
 def _request() -> Request:

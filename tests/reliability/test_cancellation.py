@@ -198,6 +198,7 @@ async def test_a_cancelled_page_that_really_leaks_is_accused(desk: Desk, in_requ
     await executed.wait()
     page.cancel()
     await asyncio.wait([page])
+    assert await asyncio.to_thread(dbwatch.settle)
     assert [finding.finding for finding in dbwatch.findings()] == ["leaked_connection"]
     await kept[0].close()
 
