@@ -1,0 +1,149 @@
+"""Does a test fail if the code is wrong? ``python -m tests.reliability.mutation [MODULE...]`` writes its table.
+
+Each module that keeps the books or judges is changed in one place after the other (Cosmic Ray), and those tests run
+that run the changed line. A mutant that no test notices has survived. The last commit is what is mutated, in a copy.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+from tests.reliability import report
+
+ROOT = Path(__file__).parents[2]
+MODULES = (
+    *("accumulators", "context", "facts", "findings", "holders", "idling", "judgement", "leaks", "ledger", "pools"),
+    *("readiness", "records", "timeout_report", "turns"),
+)
+TESTS = ("tests/core", "tests/bookkeeping", "tests/findings", "tests/advice", "tests/app", "tests/testing")
+#: Of the replacements of an operator, one or two: the others are noticed even more easily, or not at all.
+_LEFT_OUT = (
+    "core/ReplaceBinaryOperator_(?!Add_Sub|Sub_Add|Mul_Div|Div_Mul|FloorDiv_Mul|Mod_Mul).*",
+    "core/ReplaceComparisonOperator_(?!Eq_NotEq|NotEq_Eq|Lt_LtE|LtE_Lt|Gt_GtE|GtE_Gt|Is_IsNot|IsNot_Is).*",
+    "core/ReplaceUnaryOperator_(?!Delete_Not|USub_UAdd).*",
+    *("core/VariableReplacer", "core/VariableInserter", "core/RemoveDecorator"),
+)
+#: Seconds after which the tests of a mutant hang, which is as good as a failure.
+_HANGS = 60
+_PLUGINS = str(Path(__file__).with_name("plugins"))
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A change, and whether a test noticed it."""
+
+    module: str
+    line: int
+    operator: str
+    before: str
+    after: str
+    noticed: bool
+
+
+def environment(copy: Path, **more: str) -> dict[str, str]:
+    """The copy's packages come before those that are installed."""
+    return {**os.environ, "PYTHONPATH": f"{copy}{os.pathsep}{_PLUGINS}", "PYTHONDONTWRITEBYTECODE": "1", **more}
+
+
+def observe(copy: Path, observed: Path) -> None:
+    """Which tests run which lines."""
+    command = [sys.executable, "-m", "coverage", "run", "--rcfile=", "--source=dbwatch"]
+    command += ["--concurrency=thread,greenlet", f"--data-file={observed}.coverage"]
+    pytest = ["-m", "pytest", "-q", "-p", "mutants", "-p", "no:cacheprovider", *TESTS]
+    subprocess.run([*command, *pytest], cwd=copy, env=environment(copy, MUTANTS_OBSERVED=str(observed)), check=False)
+    if not observed.exists():
+        raise RuntimeError("the tests of the unchanged code came to no end")
+
+
+def mutate(module: str, copy: Path, observed: Path) -> list[Mutant]:
+    """All mutants of a module, tested."""
+    directory = observed.parent
+    pristine = directory / "pristine"
+    session, config = directory / f"{module}.sqlite", directory / f"{module}.toml"
+    # Once more what has failed: a test that fails without the mutant, now and then, has not noticed it.
+    pytest = f"timeout {_HANGS} {sys.executable} -m pytest -x -q -p mutants -o cache_dir={copy}/.pytest_cache"
+    test = f"bash -c '{pytest} || {pytest} --last-failed'"
+    config.write_text(
+        "\n".join(
+            [
+                "[cosmic-ray]",
+                f'module-path = "dbwatch/{module}.py"',
+                f"timeout = {3.0 * _HANGS}",
+                "excluded-modules = []",
+                f"test-command = {json.dumps(test)}",
+                '[cosmic-ray.distributor]\nname = "local"',
+                f"[cosmic-ray.filters.operators-filter]\nexclude-operators = {json.dumps(_LEFT_OUT)}",
+            ]
+        )
+    )
+    env = environment(copy, MUTANTS_OBSERVED=str(observed), MUTANTS_PRISTINE=str(pristine))
+    for command in (
+        ["cosmic-ray", "init", str(config), str(session)],
+        ["cr-filter-operators", str(session), str(config)],
+        ["cosmic-ray", "exec", str(config), str(session)],
+    ):
+        tool = str(Path(sys.executable).with_name(command[0]))
+        subprocess.run([tool, *command[1:]], cwd=copy, env=env, check=True, stdout=subprocess.DEVNULL)
+    return list(results(module, session, copy))
+
+
+def results(module: str, session: Path, copy: Path) -> Iterator[Mutant]:
+    """What a session of Cosmic Ray has found."""
+    tool = str(Path(sys.executable).with_name("cosmic-ray"))
+    for line in subprocess.check_output([tool, "dump", str(session)], text=True, cwd=copy).splitlines():
+        item, result = json.loads(line)
+        if result is None or result["worker_outcome"] == "skipped":
+            continue
+        (mutation,) = item["mutations"]
+        changed = [part for part in (result["diff"] or "").splitlines() if part[:3] not in ("---", "+++")]
+        yield Mutant(
+            module,
+            mutation["start_pos"][0],
+            mutation["operator_name"].removeprefix("core/"),
+            " ".join(part[1:].strip() for part in changed if part.startswith("-")),
+            " ".join(part[1:].strip() for part in changed if part.startswith("+")),
+            result["test_outcome"] != "survived",
+        )
+
+
+def main() -> None:
+    """Mutate the modules named, or all of them, as many at a time as there are cores."""
+    modules = sys.argv[1:] or list(MODULES)
+    cores = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        observed = directory / "observed.json"
+        copies: SimpleQueue[Path] = SimpleQueue()
+        for copy in (directory / "pristine", *(directory / f"copy{number}" for number in range(cores))):
+            subprocess.run(["git", "clone", "-q", str(ROOT), str(copy)], check=True)
+            copies.put(copy)
+        observe(copies.get(), observed)
+
+        def work(module: str) -> list[Mutant]:
+            mine = copies.get()
+            found = mutate(module, mine, observed)
+            copies.put(mine)
+            survived = [mutant for mutant in found if not mutant.noticed]
+            sys.stdout.write(f"{module}: {len(found)} mutants, {len(survived)} survived\n")
+            sys.stdout.writelines(f"  {m.line} {m.operator}: {m.before} -> {m.after}\n" for m in survived)
+            sys.stdout.flush()
+            return found
+
+        with ThreadPoolExecutor(cores) as threads:
+            found = list(threads.map(work, modules))
+    rows = [
+        [module, len(mutants), sum(m.noticed for m in mutants)] for module, mutants in zip(modules, found, strict=True)
+    ]
+    if modules == list(MODULES):
+        report.write("mutation", report.table(("module", "mutants", "noticed"), rows))
+
+
+if __name__ == "__main__":
+    main()

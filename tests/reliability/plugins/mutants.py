@@ -1,0 +1,124 @@
+"""A plugin for pytest: which tests run which lines, and, for a mutant, the run of those that run its line.
+
+With MUTANTS_OBSERVED only, it writes that file; with MUTANTS_PRISTINE besides, the directory of the code as it was, it
+reads it. The only file that differs from the pristine code is the mutant's.
+"""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+OBSERVED = Path(os.environ["MUTANTS_OBSERVED"])
+PRISTINE = os.environ.get("MUTANTS_PRISTINE")
+#: Seconds that the tests of a mutant may take, by what they took unchanged, and cases of one test among them.
+_SECONDS, _CASES = 20.0, 2
+#: What a test must not take, and what it must not need: servers that take their time to start.
+_SLOW = 8.0
+_SERVERS = ("postgres", "mariadb", "pgbouncer", "prometheus", "async_database", "database")
+
+
+class Observation:
+    """The run of the unchanged code, under ``coverage run``."""
+
+    def __init__(self) -> None:
+        import coverage
+
+        measured = coverage.Coverage.current()
+        assert measured is not None, "to be run by coverage"
+        self.coverage = measured
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.failed: set[str] = set()
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [item for item in items if not _needs_a_server(item)]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        self.coverage.switch_context(item.nodeid)
+        try:
+            return (yield)
+        finally:
+            self.coverage.switch_context("")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[report.nodeid] += report.duration
+        if report.failed or report.skipped:
+            self.failed.add(report.nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        data = self.coverage.get_data()
+        root = Path.cwd()
+        names = list(self.seconds)
+        numbers = {name: number for number, name in enumerate(names)}
+        chosen: dict[str, dict[int, list[int]]] = {}
+        for name in data.measured_files():
+            path = Path(name)
+            if path.is_relative_to(root / "dbwatch"):
+                ran = data.contexts_by_lineno(name)
+                ran[0] = [test for tests in ran.values() for test in tests]
+                chosen[str(path.relative_to(root))] = {
+                    line: [numbers[test] for test in self._quickest({*tests})] for line, tests in ran.items()
+                }
+        OBSERVED.write_text(json.dumps({"tests": names, "chosen": chosen}))
+
+    def _quickest(self, tests: Iterable[str]) -> list[str]:
+        found: list[str] = []
+        cases: defaultdict[str, int] = defaultdict(int)
+        left = _SECONDS
+        for test in sorted(tests, key=lambda test: (self.seconds[test], test)):
+            if not test or test in self.failed or self.seconds[test] > _SLOW:
+                continue
+            function = test.partition("[")[0]
+            cases[function] += 1
+            if cases[function] > _CASES:
+                continue
+            left -= self.seconds[test]
+            if left < 0:
+                break
+            found.append(test)
+        return found
+
+
+def _needs_a_server(item: pytest.Item) -> bool:
+    names = getattr(item, "fixturenames", ())
+    case: Any = getattr(item, "callspec", None)
+    words = "" if case is None else case.id
+    if "sqlite" in words:
+        return any(name in names for name in ("postgres", "mariadb", "pgbouncer", "prometheus"))
+    return any(name in names for name in _SERVERS) or any(word in words for word in ("psycopg", "asyncpg", "mysql"))
+
+
+def mutated_line(pristine: Path) -> tuple[str, int]:
+    """The file that differs, and the first line that does."""
+    for path in sorted((pristine / "dbwatch").rglob("*.py")):
+        name = path.relative_to(pristine)
+        before, now = path.read_text().splitlines(), Path(name).read_text().splitlines()
+        if before != now:
+            same = next((n for n, pair in enumerate(zip(before, now, strict=False)) if pair[0] != pair[1]), len(now))
+            return str(name), same + 1
+    raise LookupError("nothing is mutated")
+
+
+def chosen_tests(name: str, line: int) -> list[str]:
+    """The tests that run a line, or the beginning of its statement, the quickest first. Of a line that runs when its
+    module is imported, those of the whole module.
+    """
+    observed = json.loads(OBSERVED.read_text())
+    chosen: dict[int, list[int]] = {int(number): tests for number, tests in observed["chosen"][name].items()}
+    began = max(number for number in chosen if number <= line)
+    return [observed["tests"][number] for number in chosen[began] or chosen[0]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Observe, or choose what to run."""
+    if PRISTINE is None:
+        config.pluginmanager.register(Observation())
+        return
+    config.args = chosen_tests(*mutated_line(Path(PRISTINE)))
+    if not config.args:
+        pytest.exit("no test runs this line", returncode=0)
