@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
 from sqlalchemy import Engine, create_engine, make_url, select
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from benchmarks.inline_sqlite import creator
@@ -152,7 +152,17 @@ def _asynchronous(url: str, routes: int = 1, **options: Any) -> Bench:
 
     for number in range(routes if routes > 1 else 0):
         app.add_api_route(f"/route-{number}", partial(statements, 1))
+    _add_holders(app, engine, database)
 
+    @app.get("/items/{item_id}")
+    async def item(item_id: int, session: Annotated[AsyncSession, database]) -> dict[str, Any]:
+        found = await session.get_one(Item, item_id)
+        return {"id": found.id, "name": found.name, "price": found.price, "description": found.description}
+
+    return Bench(app, engine.sync_engine, engine.dispose)
+
+
+def _add_holders(app: FastAPI, engine: AsyncEngine, database: Any) -> None:
     @app.get("/cycles/{count}")
     async def cycles(count: int) -> dict[str, int]:
         for _ in range(count):
@@ -173,13 +183,6 @@ def _asynchronous(url: str, routes: int = 1, **options: Any) -> Bench:
             holding.clear()
         await mine
         return {"price": price}
-
-    @app.get("/items/{item_id}")
-    async def item(item_id: int, session: Annotated[AsyncSession, database]) -> dict[str, Any]:
-        found = await session.get_one(Item, item_id)
-        return {"id": found.id, "name": found.name, "price": found.price, "description": found.description}
-
-    return Bench(app, engine.sync_engine, engine.dispose)
 
 
 def _threaded(url: str) -> Bench:
