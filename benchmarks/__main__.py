@@ -13,6 +13,7 @@ import click
 
 from benchmarks import bytecodes as bytecodes_of
 from benchmarks import databases, machine, tables
+from benchmarks import growth as growth_of
 from benchmarks import instructions as instructions_of
 from benchmarks import plugin as plugin_of
 from benchmarks import throughput as throughput_of
@@ -149,6 +150,19 @@ def memory(*, connections: int, save: Path | None) -> None:
 
 
 @main.command()
+@click.option("--routes", default=200, show_default=True, help="Routes in use.")
+@click.option("--requests", default=1_000_000, show_default=True, help="Requests to them, about 500 µs each.")
+@_save
+def kept(*, routes: int, requests: int, save: Path | None) -> None:
+    """Memory for each route, and of the process over a million requests, with dbwatch and without."""
+    with TemporaryDirectory(prefix="dbwatch-bench-") as directory:
+        url = f"sqlite+aiosqlite:///{directory}/kept.db"
+        found = {name: _run("benchmarks.kept", name, url, routes, requests) for name in (BASELINE, "dbwatch_on")}
+    click.echo(f"{tables.kept(found, requests)}\n")
+    _finish(save, {"routes": routes, "requests": requests, "kept": found})
+
+
+@main.command()
 @click.option("--routes", multiple=True, type=int, default=(10, 200, 2000), show_default=True, help="Routes in use.")
 @click.option("--pools", default=4, show_default=True, help="Pools they use.")
 @click.option("--scrapes", default=30, show_default=True, help="How often the page is read.")
@@ -161,6 +175,25 @@ def scrape(*, routes: tuple[int, ...], pools: int, scrapes: int, save: Path | No
             measured.append(_run("benchmarks.scraped", directory, number, pools, scrapes))
     click.echo(f"{tables.scrapes(measured)}\n")
     _finish(save, {"scrapes": measured})
+
+
+@main.command()
+@click.option("--processes", default=2, show_default=True, help="Processes of each variant, one after another.")
+@click.option("--rounds", default=60, show_default=True, help="Pairs of batches for each process.")
+@click.option("--batch", default=20, show_default=True, help="Requests in a batch.")
+@click.option("--turns", default=8, show_default=True, help="Turns of load on each number of workers.")
+@click.option("--seconds", default=5.0, show_default=True, help="Seconds of a turn.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw it there, as SVG or PNG.")
+@_save
+def growth(
+    *, processes: int, rounds: int, batch: int, turns: int, seconds: float, plot: Path | None, save: Path | None
+) -> None:
+    """How the cost grows with statements, with connections held at once, with routes and with workers."""
+    axes = growth_of.measure(Plan(processes, rounds, batch), turns, seconds, lambda done: click.echo(done, err=True))
+    click.echo(f"{growth_of.table(axes)}\n")
+    if plot is not None:
+        growth_of.plot(axes, plot)
+    _finish(save, {"growth": [asdict(axis) for axis in axes]})
 
 
 @main.command()
@@ -218,13 +251,13 @@ def plugin(*, rounds: int, save: Path | None) -> None:
     _finish(save, {"rounds": rounds, "plugin": [asdict(cost) for cost in costs]})
 
 
-def _run(module: str, *arguments: object) -> dict[str, float]:
+def _run(module: str, *arguments: object) -> dict[str, Any]:
     """What a module prints as JSON when it is run in a process of its own."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise click.ClickException(f"{module} failed:\n{ended.stderr[-2000:]}")
-    printed: dict[str, float] = json.loads(ended.stdout)
+    printed: dict[str, Any] = json.loads(ended.stdout)
     return printed
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
+from typing import Any
 
 from benchmarks.plugin import Cost
 from benchmarks.results import Added, Result
@@ -83,6 +84,18 @@ def scrapes(measured: Iterable[Mapping[str, float]]) -> str:
     for row in measured:
         times = (f"{row[name] * 1e3:.1f}" for name in ("cpu", "seconds", "stall", "idle_stall"))
         lines.append(f"| {' | '.join((*(f'{row[name]:.0f}' for name in ('routes', 'pools', 'series')), *times))} |")
+    return "\n".join(lines)
+
+
+def kept(found: Mapping[str, Mapping[str, Any]], requests: int) -> str:
+    """Memory by variant: for a route, and of the process on the way."""
+    lines = [
+        f"| variant | KiB for a route, first used | MiB of the process, at each tenth of {requests:,} requests |",
+        "|---|---|---|",
+    ]
+    for name, row in found.items():
+        mebibytes = ", ".join(f"{value:.1f}" for value in row["mebibytes"])
+        lines.append(f"| {name.replace('_', ' ')} | {row['route_bytes'] / 1024:.1f} | {mebibytes} |")
     return "\n".join(lines)
 
 
