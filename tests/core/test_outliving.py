@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import StaticPool, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import dbwatch
@@ -312,3 +312,71 @@ async def test_a_request_that_hands_its_connection_to_a_task_is_blamed_until_the
     await tasks[0]
     assert numbers("dbwatch_leaks_returned_total") == 1
     assert numbers.snapshot().leaked == 0
+
+
+async def test_a_connection_of_a_task_that_works_on_does_not_hide_one_that_the_request_has_leaked(
+    connect_async: Connect, numbers: Numbers
+) -> None:
+    connections, finish, kept, app = connect_async(), asyncio.Event(), Kept(), watched_app()
+    tasks, ready = [], asyncio.Event()
+
+    async def work() -> None:
+        async with connections.taken():
+            ready.set()
+            await finish.wait()
+
+    @app.get("/spawns")
+    async def spawn() -> None:
+        tasks.append(asyncio.create_task(work()))
+        await ready.wait()
+        await kept.take(connections.engine)
+
+    async with visiting(app) as client:
+        await client.get("/spawns")
+    await soon(lambda: numbers.leaks("request_end") == 1)
+    assert not await asyncio.to_thread(dbwatch.settle, 0.05)  # The other verdict waits for the task.
+    finish.set()
+    await tasks[0]
+    await settled()
+    assert numbers.leaks("request_end") == 1
+    await kept.give_back()
+
+
+async def test_a_connection_that_others_share_does_not_hide_one_that_the_request_has_leaked(
+    connect: Connect, numbers: Numbers
+) -> None:
+    shared = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    engine, kept, app = connect().engine, Kept(), watched_app()
+
+    @app.get("/leaks")
+    async def leak() -> None:
+        await kept.take(shared)
+        await kept.take(engine)
+
+    async with visiting(app) as client:
+        await client.get("/leaks")
+    await settled()
+    assert numbers.leaks("request_end") == 1
+    await kept.give_back()
+    shared.dispose()
+
+
+async def test_no_verdict_is_pending_on_a_connection_that_a_running_task_has_given_back(
+    connect_async: Connect, numbers: Numbers
+) -> None:
+    connections, give_back, finish = connect_async(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        async with connections.taken():
+            await give_back.wait()
+        await finish.wait()
+
+    task = await visit(work)
+    await soon(lambda: numbers.snapshot().used == 1)
+    assert not await asyncio.to_thread(dbwatch.settle, 0.02)
+    give_back.set()
+    await settled()
+    assert not task.done()
+    finish.set()
+    await task
+    assert no_leak(numbers)
