@@ -105,14 +105,16 @@ def by_lack_of_size(stage: Stage) -> None:
 
 
 def by_short_idle_holds(stage: Stage) -> None:
-    """Three holds after each other in the time for which a request waits, that run no SQL for most of their time."""
+    """More than three holds after each other in the time for which a request waits, and none of their ends when it is
+    over. They run no SQL for most of their time.
+    """
     engine = stage.async_engine(pool_size=SIZE, max_overflow=0, pool_timeout=1.5)
 
     @stage.app.get("/hold/{number}")
     async def ask_the_supplier(number: int) -> str:
         async with AsyncSession(engine) as session:
             await session.execute(text("SELECT 1"))
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.4)
         return "done"
 
 
