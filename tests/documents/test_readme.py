@@ -11,7 +11,7 @@ README = PAGES["README.md"]
 
 def test_the_gate_calls_the_test_command_of_the_readme() -> None:
     command = blocks_of(README, "sh")[1].strip()
-    assert command.endswith("-m pytest")
+    assert command.endswith("-m pytest -n 2")
     assert command in (ROOT / ".ci" / "run").read_text()
 
 
