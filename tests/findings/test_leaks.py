@@ -29,6 +29,13 @@ pytestmark = pytest.mark.filterwarnings(
 BOTH = (*SYNC, *ASYNC)
 
 
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """What a test has lost is found while its warnings are still ignored, and not by the next file's tests."""
+    yield
+    gc.collect()
+
+
 def leaked_at(visitor: Visitor, build: Build, *, method: str = "GET", route: str = "/orders/{number}") -> int:
     """How many leaks were found; asserts that each is at the guilty line and that nothing else was found."""
     findings = visitor.findings()
