@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
 from fastapi.testclient import TestClient
-from sqlalchemy import create_engine, text
+from sqlalchemy import QueuePool, create_engine, text
 from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -326,3 +326,20 @@ async def test_without_a_middleware_nothing_is_a_leak(connect: Connect, numbers:
         assert numbers.snapshot().leaked == 0
         assert {holder.route for holder in numbers.snapshot().holders} == {"(none)"}
     assert numbers("dbwatch_leaks_total") == 0
+
+
+async def test_a_leak_is_logged_at_the_end_of_its_request_though_nobody_asks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, kept, app = create_engine(f"sqlite:///{tmp_path / 'test.db'}", poolclass=QueuePool), [], watched_app()
+
+    @app.get("/leaks")
+    async def leak() -> None:
+        kept.append(engine.connect())
+
+    async with visiting(app) as client:
+        await client.get("/leaks")
+    said = [record.dbwatch_finding for record in caplog.records if hasattr(record, "dbwatch_finding")]
+    assert "leaked_connection" in said
+    kept[0].close()
+    engine.dispose()
