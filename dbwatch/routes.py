@@ -55,9 +55,17 @@ def _template(request: Request, scope: Any) -> str | None:
         return at_hand
     # Starlette before 1.0 stores no route in the scope; a middleware may have handed on a copy of it; an app may have
     # set a root_path of its own.
-    return _search(
-        _routes(request.app), path_within(request.path, request.root_path), request, scope
-    ) or _router_template(scope, scope.get("route"))
+    for path in _paths(request, scope):
+        found = _search(_routes(request.app), path_within(path, request.root_path), request, scope)
+        if found is not None:
+            return found
+    return _router_template(scope, scope.get("route"))
+
+
+def _paths(request: Request, scope: Any) -> tuple[str, ...]:
+    """The path that was asked for, and what a middleware has made of it, as one that takes a language off its front."""
+    rewritten = scope.get("path", request.path)
+    return (request.path,) if rewritten == request.path else (request.path, rewritten)
 
 
 @guarded("routes.template_at_hand")
@@ -70,8 +78,7 @@ def _in_scope(request: Request, scope: Any) -> str | None:
     inner = _router_template(scope, scope.get("route"))
     if inner is None or scope.get("root_path", "") == request.root_path:
         return inner
-    # A middleware further in may have rewritten the path, as one that takes a language off its front.
-    for path in (request.path, scope.get("path", request.path)):
+    for path in _paths(request, scope):
         mounts = _mounts(request, scope, path)
         if mounts is not None:
             return "".join(getattr(mount, "path", "") for mount in mounts) + inner

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
-from sqlalchemy import AsyncAdaptedQueuePool, Engine, QueuePool, create_engine
+from sqlalchemy import AsyncAdaptedQueuePool, Engine, NullPool, QueuePool, create_engine, make_url
+from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+#: False of older SQLAlchemy: a file of aiosqlite has no queue pool by default, and what is dropped is never closed.
+AIOSQLITE_QUEUES = SQLiteDialect_aiosqlite.get_pool_class(make_url("sqlite+aiosqlite:///file.db")) is not NullPool
 
 SYNC = ("sqlite-pysqlite", "postgres-psycopg")
 ASYNC = ("sqlite-aiosqlite", "postgres-psycopg-async", "postgres-asyncpg")
