@@ -25,8 +25,8 @@ from dbwatch.timeout_report import TimeoutReport
 logger = logging.getLogger("dbwatch")
 
 
-def accuse(request: Request, finding: str, pool: str, site: Site, detail: str, **numbers: float) -> None:
-    """Note a proven mistake with the request; it is reported at its end, once for each code line."""
+def accuse(request: Request, finding: str, pool: str, site: Site, detail: str, **numbers: float) -> Evidence:
+    """Note a proven mistake with the request; it is reported at its end, once for each code line, as it was first."""
     request.notable = True
     if request.evidence is None:
         request.evidence = {}
@@ -34,9 +34,10 @@ def accuse(request: Request, finding: str, pool: str, site: Site, detail: str, *
     key = (finding, site[:1])
     known = request.evidence.get(key)
     if known is None:
-        request.evidence[key] = Evidence(pool, site, detail, numbers)
+        known = request.evidence[key] = Evidence(pool, site, detail, numbers)
     else:
         known.count += 1
+    return known
 
 
 def at_endpoint(request: Request) -> Site:
@@ -267,18 +268,15 @@ def second_checkout(outer: Checkout, inner: Checkout, request: Request) -> None:
     safe = int((limit - 1) // (connections - 1))
     outer_lines = outer.site[:1]
     where = f", the first at {outer_lines[0][0].co_qualname} line {outer_lines[0][1]}" if outer_lines else ""
-    accuse(
-        request,
-        "nested_checkout",
-        inner.pool.name,
-        inner.site,
+    detail = (
         f"{connections} connections of one pool are held at once{where}. With a limit of {limit:g}, "
         f"{safe + 1} such requests at once can wait for each other; {safe} cannot. N requests need a limit of "
-        f"N x {connections - 1} + 1.",
-        connections=connections,
-        limit=limit,
-        safe_requests=safe,
+        f"N x {connections - 1} + 1."
     )
+    numbers: dict[str, float] = {"connections": connections, "limit": limit, "safe_requests": safe}
+    proof = accuse(request, "nested_checkout", inner.pool.name, inner.site, detail, **numbers)
+    if connections > proof.numbers["connections"]:  # a third one at the line of the second
+        proof.detail, proof.numbers = detail, numbers
 
 
 def repeated(request: Request, checkout: Checkout, statement: str, site: Site, times: int) -> None:

@@ -152,7 +152,7 @@ def _class_of(checkout: Checkout, waited: float, now: float) -> Verdict:
     # A holder younger than half the wait came and will go: connections do become free, only not enough of them. But if
     # it has idled most of its time, a shorter hold is what is needed, however often the holders change.
     if age < waited / 2:
-        idles = checkout.statements and not checkout.running and not checkout.streaming
+        idles = checkout.statements and not checkout.streaming
         return "idle_holds" if idles and idle >= max(IDLE_SECONDS, age / 2) else "too_small"
     return "long_transactions" if executing >= age / 2 or checkout.streaming else "idle_holds"
 
