@@ -12,6 +12,7 @@ from demo_app.postgres import EmbeddedPostgres
 from tests.apps import beyond, engines, sessions
 from tests.apps.correct import CORRECT, Urls
 from tests.core.numbers import Numbers
+from tests.servers.databases import AIOSQLITE_QUEUES
 
 assert all((beyond, engines, sessions))  # They fill the catalogue.
 
@@ -69,6 +70,17 @@ CASES = [
     *[(name, "sqlite", 24) for name in CORRECT],
     *[(name, "psycopg_async", 40) for name in DEPENDING_ON_THE_DRIVER],
 ]
+if not AIOSQLITE_QUEUES:
+    CASES = [
+        (name, driver, requests)
+        for name, driver, requests in CASES
+        if (name, driver)
+        not in {
+            ("changes_that_are_rolled_back_with_an_error", "sqlite"),
+            ("queries_that_are_cancelled", "sqlite"),
+            ("clients_that_hang_up", "asyncpg"),
+        }
+    ]
 
 
 @pytest.mark.parametrize(("name", "urls", "requests"), CASES, indirect=["urls"])
