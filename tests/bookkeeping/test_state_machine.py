@@ -40,6 +40,8 @@ def test_the_books_agree_with_the_pool_whatever_happens_to_its_connections(
 ) -> None:
     if kind.is_async and not AIOSQLITE_QUEUES:
         pytest.skip("this SQLAlchemy does not close a connection of aiosqlite that was dropped")
+    if kind is QUEUE and not AIOSQLITE_QUEUES:
+        pytest.skip("this SQLAlchemy announces the close of a new connection that a listener of another tool refused")
     run_state_machine_as_test(
         lambda: Bookkeeping(kind, peer, in_request),  # type: ignore[arg-type]  # any callable will do
         settings=settings(max_examples=40, stateful_step_count=30, phases=_PHASES),

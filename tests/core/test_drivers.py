@@ -149,7 +149,7 @@ async def cuttable(
 
 
 async def test_a_connection_that_was_cut_is_a_failed_ping_and_is_replaced(cuttable: Cuttable, numbers: Numbers) -> None:
-    if cuttable.connections.sync_engine.dialect.name == "mysql" and not (
+    if cuttable.connections.sync_engine.dialect.name in ("mysql", "mariadb") and not (
         AIOSQLITE_QUEUES or cuttable.connections.is_sync
     ):
         pytest.skip("this SQLAlchemy cannot ping an asynchronous driver of MySQL")
