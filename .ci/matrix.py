@@ -41,7 +41,6 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("3.11", (*lowest(), *DRIVERS_OF_THE_LOWEST, *YEAR_BACK)),
     ("3.11", (SQLALCHEMY_2_1, *YEAR_BACK)),
     ("3.12", (SQLALCHEMY_2_0, *NEWEST)),
-    ("3.13", (SQLALCHEMY_2_0, *YEAR_BACK)),
     ("3.13", (SQLALCHEMY_2_1, *NEWEST)),
 )
 #: What stands on other people's versions. Of the rest, the gate runs all on the newest.

@@ -1,6 +1,7 @@
 """A connection that is still out when its request has ended is counted once, with the route."""
 
 import asyncio
+import gc
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -342,4 +343,33 @@ async def test_a_leak_is_logged_at_the_end_of_its_request_though_nobody_asks(
     said = [record.dbwatch_finding for record in caplog.records if hasattr(record, "dbwatch_finding")]
     assert "leaked_connection" in said
     kept[0].close()
+    engine.dispose()
+
+
+@pytest.mark.filterwarnings("ignore:The garbage collector is trying to clean up:sqlalchemy.exc.SAWarning")
+@pytest.mark.parametrize("reclaimed", [False, True])
+async def test_the_report_of_a_leak_is_taken_back_when_its_connection_comes_back(
+    reclaimed: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, kept, app = create_engine(f"sqlite:///{tmp_path / 'test.db'}", poolclass=QueuePool), [], watched_app()
+    dbwatch.watch(engine, name="primary")
+
+    @app.get("/items/{number}")
+    async def leak(number: int) -> None:
+        kept.append(engine.connect())
+
+    async with visiting(app) as client:
+        await client.get("/items/7")
+    with caplog.at_level("INFO", logger="dbwatch"):
+        if reclaimed:
+            kept.clear()
+            gc.collect()
+        else:
+            kept.pop().close()
+        dbwatch.flush()
+    (said,) = [record for record in caplog.records if hasattr(record, "dbwatch_held_seconds")]
+    how = "reclaimed by the garbage collector" if reclaimed else "given back"
+    assert said.getMessage().startswith(
+        f"A connection of pool primary that was reported as leaked by /items/{{number}} has been {how} after "
+    )
     engine.dispose()

@@ -2,7 +2,7 @@
 
 Each module that keeps the books or judges is changed in one place after the other (Cosmic Ray), and those tests run
 that run the changed line. A mutant that no test notices has survived; why, is kept in ``survivors.toml``. The last
-commit is what is mutated, in a copy. Names of modules as arguments: only those, and no page is written.
+commit is what is mutated, in a copy. Names of modules as arguments: only those; the page names the others.
 """
 
 import json
@@ -137,6 +137,7 @@ def reason_of(mutant: Mutant) -> str:
 
 def page(found: Mapping[str, Sequence[Mutant]]) -> str:
     """All modules, and below them every mutant that has survived."""
+    missing = [f"`{name}`" for name in MODULES if name not in found]
     counts = [(f"`{name}`", len(mutants), sum(one.noticed for one in mutants)) for name, mutants in found.items()]
     total = ("all", sum(count for _, count, _ in counts), sum(noticed for _, _, noticed in counts))
     survived = sorted((one for mutants in found.values() for one in mutants if not one.noticed), key=_place)
@@ -144,7 +145,7 @@ def page(found: Mapping[str, Sequence[Mutant]]) -> str:
     return "\n\n".join(
         [
             "# Mutants",
-            _ABOUT,
+            _ABOUT + (f" Not run so far: {', '.join(missing)}." if missing else ""),
             report.table(("module", "mutants", "noticed"), [*counts, total]),
             "## Survivors",
             report.table(("line", "before", "after", "why no test notices"), rows),
@@ -186,8 +187,7 @@ def main() -> None:
 
         with ThreadPoolExecutor(cores) as threads:
             found = list(threads.map(work, modules))
-    if modules == list(MODULES):
-        PAGE.write_text(page(dict(zip(modules, found, strict=True))), "utf-8")
+    PAGE.write_text(page(dict(zip(modules, found, strict=True))), "utf-8")
 
 
 if __name__ == "__main__":
