@@ -16,7 +16,7 @@ from tests.findings.apps.shop import Order
 from tests.findings.stage import Stage
 
 SIZE = 5
-TIMEOUT = 0.6
+TIMEOUT = 1.2
 SECRET = "s3cret-parameter"
 
 
@@ -100,7 +100,7 @@ def by_lack_of_size(stage: Stage) -> None:
     @stage.app.get("/hold/{number}")
     async def work(number: int) -> str:
         async with AsyncSession(engine) as session:
-            await session.execute(text("SELECT pg_sleep(0.15)"))  # guilty
+            await session.execute(text("SELECT pg_sleep(0.3)"))  # guilty
         return "done"
 
 
