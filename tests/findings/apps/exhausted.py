@@ -94,13 +94,13 @@ def by_nesting(stage: Stage) -> None:
 
 
 def by_lack_of_size(stage: Stage) -> None:
-    """Short holds that all work, and far more requests than connections."""
+    """Short holds that all work, and far more requests than connections. None of them ends when a wait does."""
     engine = _engine_with_victim(stage)
 
     @stage.app.get("/hold/{number}")
     async def work(number: int) -> str:
         async with AsyncSession(engine) as session:
-            await session.execute(text("SELECT pg_sleep(0.3)"))  # guilty
+            await session.execute(text("SELECT pg_sleep(0.35)"))  # guilty
         return "done"
 
 
