@@ -28,7 +28,7 @@ _deferred: dict[Checkout, None] = {}
 
 #: Turns of the event loop after which a generator that was left when the request ended has a task that closes it. The
 #: loop's hook schedules the making of that task, which takes a turn; an exception's traceback keeps a generator alive
-#: until the server has caught the exception, which is a turn more at most (3.11 to 3.14, uvloop 0.23).
+#: until the server has caught the exception, which is a turn more at most (3.11 to 3.13, uvloop 0.23).
 _TURNS = 3
 
 #: How often settle() looks, in seconds.
