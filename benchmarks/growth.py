@@ -12,6 +12,7 @@ import psutil
 from benchmarks import databases
 from benchmarks.results import evaluate, interval
 from benchmarks.rounds import BASELINE, Plan, compare
+from benchmarks.viewers import PATHS, cpu_seconds
 from benchmarks.workloads import WORKLOADS
 from demo_app.compare.run import LoadGenerator
 from demo_app.load.job import Job
@@ -29,7 +30,6 @@ IN_PROCESS: Mapping[str, Mapping[int, str]] = {
 }
 WORKERS = "workers under uvicorn, PostgreSQL"
 _NUMBERS = (1, 2, 4)
-_PATHS = ("/async/products/1", "/sync/products/2", "/async/customers/3", "/sync/customers/4")
 _RATE = 80
 
 
@@ -100,22 +100,17 @@ def _by_workers(workers: int, turns: int, seconds: float) -> Point:
         for turn in range(turns + 1):
             pair = []
             for address, process in served if turn % 2 else reversed(served):
-                job = Job(address, "GET", _PATHS, users=None, rate=_RATE, seconds=seconds, bystander=False)
-                cpu = _cpu_seconds(process)
+                job = Job(address, "GET", PATHS, users=None, rate=_RATE, seconds=seconds, bystander=False)
+                cpu = cpu_seconds(process)
                 answers = generator.perform(job).endpoint
                 time.sleep(1.1)  # files are written every second
-                pair.append((_cpu_seconds(process) - cpu) / len(answers))
+                pair.append((cpu_seconds(process) - cpu) / len(answers))
             bare, watched = pair if turn % 2 else reversed(pair)
             if turn:  # the first warms up
                 costs.append((bare, watched))
     differences = sorted(watched - bare for bare, watched in costs)
     lowest, highest = interval(differences)
     return Point(workers, median(bare for bare, _ in costs), median(differences), lowest, highest)
-
-
-def _cpu_seconds(process: psutil.Process) -> float:
-    """Of a server and all its workers."""
-    return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children(recursive=True)))
 
 
 def table(axes: Sequence[Axis]) -> str:

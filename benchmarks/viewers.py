@@ -61,9 +61,9 @@ def measure(rounds: int, seconds: float) -> list[Watched]:
         for _ in range(rounds):
             for one in watched:
                 with _looking(url, one.viewers):
-                    cpu, began = _cpu(process), time.monotonic()
+                    cpu, began = cpu_seconds(process), time.monotonic()
                     answers = generator.perform(job).endpoint
-                    one.cpu += _cpu(process) - cpu
+                    one.cpu += cpu_seconds(process) - cpu
                     one.lasted += time.monotonic() - began
                 one.requests += len(answers)
                 one.failed += sum(answer.failed for answer in answers)
@@ -94,9 +94,9 @@ def _looking(url: str, viewers: int) -> Iterator[None]:
         thread.join()
 
 
-def _cpu(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+def cpu_seconds(process: psutil.Process) -> float:
+    """Of a server and all its workers."""
+    return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children(recursive=True)))
 
 
 def table(watched: Sequence[Watched]) -> str:
