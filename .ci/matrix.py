@@ -26,8 +26,6 @@ INSTALL_SECONDS, TEST_SECONDS = 900, 2400
 SQLALCHEMY_2_0, SQLALCHEMY_2_1 = "sqlalchemy==2.0.*", "sqlalchemy==2.1.*"
 #: The newest FastAPI of November 2025 with the AnyIO of its time, and the newest one.
 YEAR_BACK, NEWEST = ("fastapi==0.121.3", "anyio==4.11.0"), ("fastapi",)
-#: The drivers that the oldest SQLAlchemy knows.
-DRIVERS_OF_THE_LOWEST = ("aiomysql==0.2.0", "asyncmy==0.2.10")
 
 
 def lowest() -> tuple[str, ...]:
@@ -38,7 +36,7 @@ def lowest() -> tuple[str, ...]:
 
 #: The gate runs on 3.11 with the newest of all.
 ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("3.11", (*lowest(), *DRIVERS_OF_THE_LOWEST, *YEAR_BACK)),
+    ("3.11", (*lowest(), *YEAR_BACK)),
     ("3.11", (SQLALCHEMY_2_1, *YEAR_BACK)),
     ("3.12", (SQLALCHEMY_2_0, *NEWEST)),
     ("3.13", (SQLALCHEMY_2_1, *NEWEST)),
