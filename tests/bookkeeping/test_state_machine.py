@@ -10,7 +10,7 @@ from tests.bookkeeping.machine import Bookkeeping
 from tests.bookkeeping.peer import Peer
 from tests.bookkeeping.pools import ASYNC_NULL, ASYNC_QUEUE, NULL, QUEUE, STATIC, Kind
 from tests.bookkeeping.requests import RequestRunner
-from tests.servers.databases import AIOSQLITE_QUEUES
+from tests.servers.databases import OLD_SQLALCHEMY
 
 #: SQLAlchemy's word for what the rule ``drop`` does on purpose.
 pytestmark = [
@@ -38,9 +38,9 @@ def nothing_keeps_a_dropped_connection_alive() -> Iterator[None]:
 def test_the_books_agree_with_the_pool_whatever_happens_to_its_connections(
     kind: Kind, peer: Peer, in_request: RequestRunner
 ) -> None:
-    if kind.is_async and not AIOSQLITE_QUEUES:
+    if kind.is_async and OLD_SQLALCHEMY:
         pytest.skip("this SQLAlchemy does not close a connection of aiosqlite that was dropped")
-    if kind is QUEUE and not AIOSQLITE_QUEUES:
+    if kind is QUEUE and OLD_SQLALCHEMY:
         pytest.skip("this SQLAlchemy announces the close of a new connection that a listener of another tool refused")
     run_state_machine_as_test(
         lambda: Bookkeeping(kind, peer, in_request),  # type: ignore[arg-type]  # any callable will do

@@ -18,10 +18,10 @@ from tests.core.leaking import Kept, settled, visiting, watched_app
 from tests.core.numbers import Numbers
 from tests.core.test_leaks_reclaimed import collect, drop
 from tests.servers.databases import (
-    AIOSQLITE_QUEUES,
     ASYNC,
     MORE_ASYNC,
     MORE_SYNC,
+    OLD_SQLALCHEMY,
     SYNC,
     AsyncDatabase,
     SyncDatabase,
@@ -149,9 +149,8 @@ async def cuttable(
 
 
 async def test_a_connection_that_was_cut_is_a_failed_ping_and_is_replaced(cuttable: Cuttable, numbers: Numbers) -> None:
-    if cuttable.connections.sync_engine.dialect.name in ("mysql", "mariadb") and not (
-        AIOSQLITE_QUEUES or cuttable.connections.is_sync
-    ):
+    connections = cuttable.connections
+    if OLD_SQLALCHEMY and not connections.is_sync and connections.sync_engine.dialect.name in ("mysql", "mariadb"):
         pytest.skip("this SQLAlchemy cannot ping an asynchronous driver of MySQL")
     await cuttable.use_and_cut()
     async with cuttable.connections.taken() as (connection,):

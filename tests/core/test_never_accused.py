@@ -12,7 +12,7 @@ from demo_app.postgres import EmbeddedPostgres
 from tests.apps import beyond, engines, sessions
 from tests.apps.correct import CORRECT, Urls
 from tests.core.numbers import Numbers
-from tests.servers.databases import AIOSQLITE_QUEUES
+from tests.servers.databases import OLD_SQLALCHEMY
 
 assert all((beyond, engines, sessions))  # They fill the catalogue.
 
@@ -70,7 +70,7 @@ CASES = [
     *[(name, "sqlite", 24) for name in CORRECT],
     *[(name, "psycopg_async", 40) for name in DEPENDING_ON_THE_DRIVER],
 ]
-if not AIOSQLITE_QUEUES:
+if OLD_SQLALCHEMY:
     CASES = [
         (name, driver, requests)
         for name, driver, requests in CASES

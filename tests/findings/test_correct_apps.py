@@ -22,7 +22,7 @@ from tests.findings.conftest import StageApp
 from tests.findings.stage import Build, Stage
 from tests.findings.visitor import Visitor
 from tests.servers.asgi import serve
-from tests.servers.databases import AIOSQLITE_QUEUES, ASYNC, SYNC
+from tests.servers.databases import ASYNC, OLD_SQLALCHEMY, SYNC
 
 assert all((beyond, engines, sessions))  # They fill the catalogue.
 
@@ -57,7 +57,7 @@ ON_UVLOOP = [
     name
     for name in CORRECT
     if name != "an_async_engine_that_is_disposed_of_and_used_again"
-    and (AIOSQLITE_QUEUES or name != "clients_that_hang_up")
+    and not (OLD_SQLALCHEMY and name == "clients_that_hang_up")
 ]
 
 

@@ -11,10 +11,10 @@ from sqlalchemy import AsyncAdaptedQueuePool, Engine, NullPool, QueuePool, creat
 from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-#: False of older SQLAlchemy (2.0.30): a file of aiosqlite has no queue pool by default, and what is dropped is never
-#: closed. It also pings asynchronous drivers of MySQL in a way that fails, and a stream of asyncpg that is cancelled
+#: True of a SQLAlchemy (2.0.30) whose files of aiosqlite have no queue pool by default, and close nothing that was
+#: dropped. It also pings asynchronous drivers of MySQL in a way that fails, and a stream of asyncpg that is cancelled
 #: leaves its connection unusable in the pool.
-AIOSQLITE_QUEUES = SQLiteDialect_aiosqlite.get_pool_class(make_url("sqlite+aiosqlite:///file.db")) is not NullPool
+OLD_SQLALCHEMY = SQLiteDialect_aiosqlite.get_pool_class(make_url("sqlite+aiosqlite:///file.db")) is NullPool
 
 SYNC = ("sqlite-pysqlite", "postgres-psycopg")
 ASYNC = ("sqlite-aiosqlite", "postgres-psycopg-async", "postgres-asyncpg")
