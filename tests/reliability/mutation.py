@@ -2,27 +2,32 @@
 
 Each module that keeps the books or judges is changed in one place after the other (Cosmic Ray), and those tests run
 that run the changed line. A mutant that no test notices has survived; why, is kept in ``survivors.toml``. The last
-commit is what is mutated, in a copy. Names of modules as arguments: only those; the page names the others.
+commit is what is mutated, in a copy. What came of each module is kept in ``mutants.json``, so that a module can be run
+by itself; ``--page`` writes the page anew, as after a reason was added.
 """
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
+from typing import Any
 
 from tests.reliability import report
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "mutants.md"
 REASONS = Path(__file__).with_name("survivors.toml")
+RESULTS = Path(__file__).with_name("mutants.json")
 MODULES = (
     *("accumulators", "context", "facts", "findings", "holders", "idling", "judgement", "leaks", "ledger", "pools"),
     *("readiness", "records", "timeout_report", "turns"),
@@ -34,7 +39,7 @@ TESTS = (
 _ABOUT = """\
 Each of these modules was changed in one place after the other (Cosmic Ray): a comparison, an operator, a number, a
 condition turned round, a loop that does nothing. Then those tests ran that need no server and run the changed line, the
-quickest first, for half a minute at most. A mutant that no test noticed has survived; why, stands below.
+quickest first, for twenty seconds at most. A mutant that no test noticed has survived; why, stands below.
 `.ci/long mutation` repeats it and takes hours."""
 #: Of the replacements of an operator, one or two: the others are noticed even more easily, or not at all.
 _LEFT_OUT = (
@@ -135,21 +140,43 @@ def reason_of(mutant: Mutant) -> str:
     return "**not looked into**"
 
 
-def page(found: Mapping[str, Sequence[Mutant]]) -> str:
+def keep(module: str, found: Sequence[Mutant]) -> None:
+    """Replace what is kept of a module."""
+    results = kept()
+    results[module] = {
+        "run_on": f"{datetime.now(UTC):%Y-%m-%d}",
+        "mutants": len(found),
+        "survived": [asdict(one) for one in found if not one.noticed],
+    }
+    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def kept() -> dict[str, dict[str, Any]]:
+    """What came of each module that has been run, by its name."""
+    return dict(json.loads(RESULTS.read_text("utf-8"))) if RESULTS.exists() else {}
+
+
+def page() -> str:
     """All modules, and below them every mutant that has survived."""
-    missing = [f"`{name}`" for name in MODULES if name not in found]
-    counts = [(f"`{name}`", len(mutants), sum(one.noticed for one in mutants)) for name, mutants in found.items()]
-    total = ("all", sum(count for _, count, _ in counts), sum(noticed for _, _, noticed in counts))
-    survived = sorted((one for mutants in found.values() for one in mutants if not one.noticed), key=_place)
-    rows = [(f"`{one.module}` {one.line}", _code(one.before), _code(one.after), reason_of(one)) for one in survived]
+    results = kept()
+    missing = [f"`{name}`" for name in MODULES if name not in results]
+    rows = [
+        (f"`{name}`", result["mutants"], result["mutants"] - len(result["survived"]), result["run_on"])
+        for name, result in sorted(results.items())
+    ]
+    total = ("all", sum(row[1] for row in rows), sum(row[2] for row in rows), "")
+    survived = sorted((Mutant(**one) for result in results.values() for one in result["survived"]), key=_place)
     return "\n\n".join(
         [
             "# Mutants",
             _ABOUT + (f" Not run so far: {', '.join(missing)}." if missing else ""),
-            report.table(("module", "mutants", "noticed"), [*counts, total]),
+            report.table(("module", "mutants", "noticed", "run on"), [*rows, total]),
             "## Survivors",
-            report.table(("line", "before", "after", "why no test notices"), rows),
-            f"Run on {datetime.now(UTC):%Y-%m-%d}.\n",
+            report.table(
+                ("line", "before", "after", "why no test notices"),
+                [(f"`{m.module}` {m.line}", _code(m.before), _code(m.after), reason_of(m)) for m in survived],
+            )
+            + "\n",
         ]
     )
 
@@ -164,8 +191,22 @@ def _code(line: str) -> str:
 
 def main() -> None:
     """Mutate the modules named, or all of them, as many at a time as there are cores."""
-    modules = sys.argv[1:] or list(MODULES)
-    cores = os.cpu_count() or 1
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("modules", nargs="*", help=f"only these of {', '.join(MODULES)}")
+    parser.add_argument("--page", action="store_true", help="run nothing, but write the page of what is kept")
+    options = parser.parse_args()
+    unknown = [name for name in options.modules if name not in MODULES]
+    if unknown:
+        parser.error(f"nothing is mutated in {', '.join(unknown)}, only in {', '.join(MODULES)}")
+    if not options.page:
+        run(options.modules or list(MODULES))
+    PAGE.write_text(page(), "utf-8")
+
+
+def run(modules: Sequence[str]) -> None:
+    """Mutate these modules, as many at a time as there are cores for us."""
+    cores = len(os.sched_getaffinity(0))
+    writing = Lock()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         observed = directory / "observed.json"
@@ -175,19 +216,19 @@ def main() -> None:
             copies.put(copy)
         observe(copies.get(), observed)
 
-        def work(module: str) -> list[Mutant]:
+        def work(module: str) -> None:
             mine = copies.get()
             found = mutate(module, mine, observed)
             copies.put(mine)
             survived = [mutant for mutant in found if not mutant.noticed]
-            sys.stdout.write(f"{module}: {len(found)} mutants, {len(survived)} survived\n")
-            sys.stdout.writelines(f"  {m.line} {m.operator}: {m.before} -> {m.after}\n" for m in survived)
-            sys.stdout.flush()
-            return found
+            with writing:
+                keep(module, found)
+                sys.stdout.write(f"{module}: {len(found)} mutants, {len(survived)} survived\n")
+                sys.stdout.writelines(f"  {m.line} {m.operator}: {m.before} -> {m.after}\n" for m in survived)
+                sys.stdout.flush()
 
         with ThreadPoolExecutor(cores) as threads:
-            found = list(threads.map(work, modules))
-    PAGE.write_text(page(dict(zip(modules, found, strict=True))), "utf-8")
+            list(threads.map(work, modules))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pytest
 OBSERVED = Path(os.environ["MUTANTS_OBSERVED"])
 PRISTINE = os.environ.get("MUTANTS_PRISTINE")
 #: Seconds that the tests of a mutant may take, by what they took unchanged, and cases of one test among them.
-_SECONDS, _CASES = 30.0, 1
+_SECONDS, _CASES = 20.0, 1
 #: What a test must not take, and what it must not need: servers that take their time to start.
 _SLOW = 8.0
 _SERVERS = ("postgres", "mariadb", "pgbouncer", "prometheus", "async_database", "database")
