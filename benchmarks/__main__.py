@@ -163,6 +163,17 @@ def kept(*, routes: int, requests: int, save: Path | None) -> None:
 
 
 @main.command()
+@click.option("--rounds", default=100, show_default=True, help="Rounds, in each of which every state has its turn.")
+@_save
+def statement(*, rounds: int, save: Path | None) -> None:
+    """CPU time of a further statement: dbwatch's hooks swapped for lesser ones, in one process."""
+    with databases.filled([WORKLOADS["inline-100"]]) as urls:
+        seconds = _run("benchmarks.swapped", urls["inline"], rounds)
+    click.echo(f"{tables.swapped(seconds)}\n")
+    _finish(save, {"rounds": rounds, "seconds": seconds})
+
+
+@main.command()
 @click.option("--routes", multiple=True, type=int, default=(10, 200, 2000), show_default=True, help="Routes in use.")
 @click.option("--pools", default=4, show_default=True, help="Pools they use.")
 @click.option("--scrapes", default=30, show_default=True, help="How often the page is read.")

@@ -5,7 +5,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.plugin import Cost
-from benchmarks.results import Added, Result
+from benchmarks.results import Added, Result, interval
 from benchmarks.throughput import Compared
 from benchmarks.workloads import Workload
 
@@ -72,6 +72,18 @@ def functions(counted: Sequence[tuple[str, float, float]], most: int) -> str:
     lines = ["| bytecodes | calls | function |", "|---|---|---|"]
     own = [row for row in counted if row[0].startswith(_OWN_CODE)][:most]
     lines += [f"| {bytecodes:.1f} | {calls:.2f} | `{name}` |" for name, bytecodes, calls in own]
+    return "\n".join(lines)
+
+
+def swapped(seconds: Mapping[str, Sequence[float]]) -> str:
+    """What a statement takes with each set of hooks, and how much more that is in each round than with the first."""
+    bare = next(iter(seconds))
+    lines = ["| hooks | µs a statement, median | more, median (95 %) |", "|---|---|---|"]
+    for title, taken in seconds.items():
+        more = sorted(one - bare for one, bare in zip(taken, seconds[bare], strict=True))
+        lowest, highest = interval(more)
+        added = "" if title == bare else f"{_micro(median(more))} ({_micro(lowest)} to {_micro(highest)})"
+        lines.append(f"| {title} | {_micro(median(taken))} | {added} |")
     return "\n".join(lines)
 
 

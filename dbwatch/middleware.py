@@ -212,7 +212,8 @@ def _by_message(request: Request, receive: Receive) -> Receive:
     """``receive`` of a websocket: each message is a piece of work by itself, so repeated statements count anew."""
 
     def received() -> Awaitable[Message]:
-        request.repeated.clear()
+        if request.ran is not None:
+            request.ran.clear()
         return receive()
 
     return received
@@ -272,6 +273,7 @@ def _watched(send: Send, request: Request, chosen: Settings) -> Send:
 def _response_started(request: Request, message: Message, chosen: Settings) -> None:
     request.status = _status(message)
     request.response_started_at = perf_counter()
+    request.ran = None
     if request.span is None and TELEMETRY.traces is not None:
         TELEMETRY.traces.begin(request)  # a tracing middleware further in has begun its span only after us
     if chosen.server_timing:
@@ -316,7 +318,7 @@ def _end(request: Request, chosen: Settings) -> None:
     slow = chosen.slow_request_seconds
     if slow is not None and now - request.started_at >= slow and not destroyed:
         _say_slow(request, now)
-    request.scope = request.app = request.loop = None
+    request.scope = request.app = request.loop = request.ran = None
     if destroyed:
         return
     if request.span is not None:

@@ -16,6 +16,9 @@ Outcome = Literal["ok", "timeout", "error", "cancelled"]
 #: Lines of the app's own code, innermost first: (code object, line number). Formatted only when somebody reads them.
 Site = tuple[tuple[CodeType, int], ...]
 
+#: Statements by text: when one ran, if it did once; else how often in quick succession, and when it last did.
+Runs = dict[str, float | tuple[int, float]]
+
 #: Marks of routes in labels and reports. The parentheses keep them apart from every real path.
 UNMATCHED: Final = "(unmatched)"
 NO_REQUEST: Final = "(none)"
@@ -357,7 +360,7 @@ class Request:
         "open",
         "path",
         "posted",
-        "repeated",
+        "ran",
         "reported",
         "response_started_at",
         "root_path",
@@ -423,8 +426,9 @@ class Request:
         self.blocked_at: tuple[str, Site] | None = None
         #: When it last gave a connection back.
         self.gave_back_at = 0.0
-        #: Runs of each SELECT in quick succession: when it ran, if only once; else how often, and when it last did.
-        self.repeated: dict[str, float | tuple[int, float]] = {}
+        #: The statements it ran, None once its response has started: the same SELECT again after that is a stream that
+        #: polls, or work of its own.
+        self.ran: Runs | None = {}
 
 
 class Evidence:

@@ -8,13 +8,15 @@ said about whether the hold was idle.
 import functools
 import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 from sqlalchemy.pool import base
 
 from dbwatch.guard import guarded
 from dbwatch.hooks.pool import CHECKOUT_KEY
+
+#: The methods of an execution context that ask for a cursor, SQLAlchemy's or another dialect's (2.0 and 2.1).
+_RUN_A_STATEMENT = frozenset({"create_cursor", "create_default_cursor", "create_server_side_cursor"})
 
 
 def wrap_driver_connection(original: property) -> property:
@@ -32,17 +34,11 @@ def wrap_cursor(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def cursor(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not _runs_a_statement(sys._getframe(1)):
+        if sys._getframe(1).f_code.co_name not in _RUN_A_STATEMENT:
             handed_out(self)
         return original(self, *args, **kwargs)
 
     return cursor
-
-
-def _runs_a_statement(frame: FrameType) -> bool:
-    """True in ``create_cursor()`` and its kin of an execution context, SQLAlchemy's or another dialect's."""
-    name = frame.f_code.co_name
-    return name.startswith("create_") and name.endswith("cursor")
 
 
 @guarded("driver.handed_out")

@@ -6,9 +6,9 @@ from typing import Any
 
 from dbwatch import judgement
 from dbwatch.callsites import call_site
-from dbwatch.records import Checkout, Request
+from dbwatch.records import Checkout, Request, Runs
 from dbwatch.settings import THRESHOLDS
-from dbwatch.sqltext import has_an_effect, page_size
+from dbwatch.sqltext import READ, has_an_effect, kind_of, page_size
 
 #: A SELECT that runs again after a pause of this many seconds is polled, not repeated.
 POLL_SECONDS = 0.1
@@ -18,14 +18,17 @@ BATCH_PARAMETERS = 10
 PAGE_ROWS = 100
 
 
-def count_again(request: Request, checkout: Checkout, run: float | tuple[int, float], context: Any, now: float) -> None:
+def count_again(request: Request, checkout: Checkout, ran: Runs, context: Any, now: float) -> None:
     """Count another run of a SELECT that follows the last one closely; one that comes back after a pause is a poll. The
     time that statements took is no pause, be they on this connection or on one that was given back meanwhile.
     """
-    times, last = (1, run) if isinstance(run, float) else run
     statement = checkout.last_statement
+    if kind_of(statement) is not READ:
+        return
+    run = ran[statement]
+    times, last = (1, run) if isinstance(run, float) else run
     times = times + 1 if now - max(last, checkout.running_since, request.gave_back_at) < POLL_SECONDS else 1
-    request.repeated[statement] = (times, now)
+    ran[statement] = (times, now)
     if times == THRESHOLDS.repeated_statements and not _asks_for_many(statement, context):
         judgement.repeated(request, checkout, statement, call_site(sys._getframe(2)), times)
 

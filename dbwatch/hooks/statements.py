@@ -146,8 +146,8 @@ def wrap_twophase(original: Callable[..., Any]) -> Callable[..., Any]:
 def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | None:  # noqa: C901  one call, not four
     """A statement begins: find its hold through the connection it runs on, or None."""
     try:
-        # What ``context.root_connection.info`` returns two calls later; the name is private (2.0 and 2.1).
-        checkout: Checkout | None = context._dbapi_connection.info.get(CHECKOUT_KEY)  # noqa: SLF001
+        # What ``context.root_connection.info`` returns five calls later; the names are private (2.0 and 2.1).
+        checkout: Checkout | None = context._dbapi_connection._connection_record.info.get(CHECKOUT_KEY)  # noqa: SLF001
     except Exception:  # noqa: BLE001
         checkout = _checkout_of(context)
     # A detached connection keeps a copy of its info: what it runs is no part of the hold, which has ended.
@@ -158,22 +158,21 @@ def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | No
     now = perf_counter()
     checkout.statements += 1
     checkout.last_statement = statement
-    options = context.execution_options
-    if options and options.get("stream_results"):  # set by yield_per as well
-        checkout.streaming = True
+    if "stream_results" in context.execution_options:  # set by yield_per as well
+        checkout.streaming = checkout.streaming or bool(context.execution_options["stream_results"])
     request = REQUEST.get()
     if request is not checkout.request:
         used_by(checkout, request)
-    # Until the response starts: the same SELECT again after that is a stream that polls, or work of its own.
-    if request is not None and request.response_started_at is None and request.ended_at is None:
-        run = request.repeated.get(statement)
-        if run is not None:
-            count_again(request, checkout, run, context, now)
-        elif (KNOWN.get(statement) or kind_of(statement)) is READ:
-            if len(request.repeated) >= REMEMBERED_STATEMENTS:
-                request.repeated.clear()
-            request.repeated[statement] = now
-    if not checkout.also_running:
+    if request is not None:
+        ran = request.ran
+        if ran is not None:
+            if statement in ran:
+                count_again(request, checkout, ran, context, now)
+            else:
+                if len(ran) >= REMEMBERED_STATEMENTS:
+                    ran.clear()
+                ran[statement] = now
+    if checkout.running_what is None:
         checkout.running_since = now
     checkout.running_what = cursor
     return checkout
@@ -200,10 +199,10 @@ def transaction_ends(dbapi_connection: Any) -> Checkout | None:
         return None
     if checkout is None or checkout.returned_at is not None:
         return None
-    if checkout.running_what is not None and not _runs_beside_another(checkout, dbapi_connection):
-        return None
-    if not checkout.also_running:
+    if checkout.running_what is None:
         checkout.running_since = perf_counter()
+    elif not _runs_beside_another(checkout, dbapi_connection):
+        return None
     checkout.running_what = dbapi_connection
     return checkout
 
@@ -257,11 +256,12 @@ def _over(checkout: Checkout) -> None:
         checkout.also_running -= 1
         return
     now = perf_counter()
+    seconds = now - checkout.running_since
     checkout.running_what = None
-    checkout.executing += now - checkout.running_since
-    if not checkout.pool.is_async:
-        _blocked_loop(checkout, now - checkout.running_since)
+    checkout.executing += seconds
     checkout.running_since = now  # until the next begins: since when nothing runs
+    if not checkout.pool.is_async:
+        _blocked_loop(checkout, seconds)
 
 
 def _blocked_loop(checkout: Checkout, seconds: float) -> None:

@@ -18,20 +18,37 @@ def unwinding() -> bool:
     return _UNDER_WAY.get() or sys.exc_info()[0] is not None
 
 
-def wrap_closing(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """``close()`` or ``__aexit__()`` of an asynchronous session or connection, with an exception under way noted."""
+def wrap_close(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """``close()`` of an asynchronous session or connection, with an exception under way noted. A coroutine function as
+    it was: Starlette runs any other as a background task in a thread.
+    """
 
     @functools.wraps(original)
-    async def closing(self: Any, *args: Any, **options: Any) -> None:
+    async def close(self: Any, *args: Any, **options: Any) -> None:
         if sys.exc_info()[0] is None:
             return await original(self, *args, **options)
-        token = _UNDER_WAY.set(True)
-        try:
-            return await original(self, *args, **options)
-        finally:
-            _UNDER_WAY.reset(token)
+        return await _unwinding(original(self, *args, **options))
 
-    return closing
+    return close
+
+
+def wrap_exit(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """``__aexit__()`` of those, which only ``async with`` calls: no coroutine of its own where nothing is noted."""
+
+    @functools.wraps(original)
+    def __aexit__(self: Any, type_: Any, *args: Any) -> Awaitable[None]:
+        leaving = original(self, type_, *args)
+        return leaving if type_ is None else _unwinding(leaving)
+
+    return __aexit__
+
+
+async def _unwinding(closing: Awaitable[None]) -> None:
+    token = _UNDER_WAY.set(True)
+    try:
+        await closing
+    finally:
+        _UNDER_WAY.reset(token)
 
 
 def install() -> None:
@@ -41,5 +58,5 @@ def install() -> None:
     except ImportError:
         return
     for kind in (AsyncSession, AsyncConnection):
-        for name in ("close", "__aexit__"):
-            setattr(kind, name, wrap_closing(kind.__dict__[name]))
+        kind.close = wrap_close(kind.close)  # type: ignore[method-assign, assignment]
+        kind.__aexit__ = wrap_exit(kind.__aexit__)  # type: ignore[method-assign, assignment]

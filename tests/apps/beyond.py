@@ -41,6 +41,20 @@ def background_tasks_with_their_own_session(urls: Urls) -> Pattern:
 
 
 @correct
+def a_session_closed_in_the_background(urls: Urls) -> Pattern:
+    async_engine = create_async_engine(urls.asynchronous)
+    app = new_app(async_engine)
+
+    @app.get("/")
+    async def read(tasks: BackgroundTasks) -> int:
+        session = AsyncSession(async_engine)
+        tasks.add_task(session.close)  # in a thread, were it no coroutine function
+        return int(await session.scalar(text("SELECT 7")) or 0)
+
+    return Pattern(app)
+
+
+@correct
 def spawned_tasks_with_their_own_session(urls: Urls) -> Pattern:
     engine, async_engine = create_engine(urls.sync), create_async_engine(urls.asynchronous)
     running: set[asyncio.Task[None]] = set()

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the bud
 #: Bytecodes of a request that touches no pool.
 NO_DATABASE = 560
 #: Of a request with a session, a checkout and a statement, the folding of its facts included.
-ONE_STATEMENT = 2760
+ONE_STATEMENT = 2710
 #: Of each further statement.
-FURTHER_STATEMENT = 245
+FURTHER_STATEMENT = 210
 
 
 @pytest.fixture(scope="module")
