@@ -1,7 +1,7 @@
 """Runs the tests on old and new versions of what dbwatch stands on, each in its own virtual environment.
 
-Writes docs/matrix.md. Words on the command line select rows: only those that contain every word are run, and the page
-keeps what it says of the others.
+Run by a Python that has pip; writes docs/matrix.md. Words on the command line select rows: only those that contain
+every word are run, and the page keeps what it says of the others.
 """
 
 import json
@@ -22,6 +22,7 @@ REPORT = ROOT / "docs" / "matrix.md"
 SHOWN = ("sqlalchemy", "fastapi", "starlette", "prometheus-client")
 RESULTS = ("passed", "failed", "skipped", "seconds", "run on")
 INSTALL_SECONDS, TEST_SECONDS = 900, 2400
+PIP = (sys.executable, "-m", "pip")
 
 SQLALCHEMY_2_0, SQLALCHEMY_2_1 = "sqlalchemy==2.0.*", "sqlalchemy==2.1.*"
 #: The newest FastAPI of November 2025 with the AnyIO of its time, and the newest one.
@@ -40,6 +41,8 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("3.11", (SQLALCHEMY_2_1, *YEAR_BACK)),
     ("3.12", (SQLALCHEMY_2_0, *NEWEST)),
     ("3.13", (SQLALCHEMY_2_1, *NEWEST)),
+    ("3.14", (SQLALCHEMY_2_0, *NEWEST)),
+    ("3.15", (SQLALCHEMY_2_1, *NEWEST)),
 )
 #: What stands on other people's versions. Of the rest, the gate runs all on the newest.
 TESTS = ("advice", "app", "bookkeeping", "core", "findings", "otel", "realworld", "testing")
@@ -60,6 +63,12 @@ class Outcome:
         return f"| {' | '.join(map(str, cells))} |"
 
 
+def interpreter(python: str) -> str:
+    """The one that ``.ci/get-python`` has fetched, or the machine's own."""
+    fetched = ROOT / ".tools" / "bin" / f"python{python}"
+    return str(fetched) if fetched.exists() else f"python{python}"
+
+
 def run(python: str, requirements: tuple[str, ...], directory: Path) -> Outcome:
     """Install into ``directory`` and run the tests there."""
     # With pyenv, a version that is not the global one must be asked for.
@@ -68,8 +77,8 @@ def run(python: str, requirements: tuple[str, ...], directory: Path) -> Outcome:
     wanted = tuple(next((word for word in requirements if word.split("==")[0] == name), "") for name in SHOWN)
     try:
         for command in (
-            [f"python{python}", "-m", "venv", str(directory)],
-            [str(virtual), "-m", "pip", "install", "-q", "-e", f"{ROOT}[test]", *requirements],
+            [interpreter(python), "-m", "venv", "--without-pip", str(directory)],  # which not every Python has
+            [*PIP, "--python", str(virtual), "install", "-q", "-e", f"{ROOT}[test]", *requirements],
         ):
             subprocess.run(command, env=environment, check=True, timeout=INSTALL_SECONDS)
     except FileNotFoundError:
@@ -77,7 +86,7 @@ def run(python: str, requirements: tuple[str, ...], directory: Path) -> Outcome:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         return Outcome(python, wanted, (f"could not be installed: {error}",), passed=False)
 
-    listed = subprocess.check_output([virtual, "-m", "pip", "list", "--format=json"], text=True)
+    listed = subprocess.check_output([*PIP, "--python", str(virtual), "list", "--format=json"], text=True)
     installed = {package["name"].lower().replace("_", "-"): package["version"] for package in json.loads(listed)}
     full = subprocess.check_output([virtual, "-c", "import platform; print(platform.python_version())"], text=True)
     versions = tuple(installed[name] for name in SHOWN)

@@ -52,7 +52,9 @@ def scrape(worker: ServerProcess) -> Scrape:
 
 
 def start(program: str, tmp_path: Path, **env: str) -> ServerProcess:
-    worker = ServerProcess([sys.executable, "-W", "error", "-c", program], log=tmp_path / "log", env=env)
+    # That a process with threads forks is what is tried here. Python warns of it, of the server's thread since 3.15.
+    options = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
+    worker = ServerProcess([sys.executable, *options, "-c", program], log=tmp_path / "log", env=env)
     worker.wait_until(lambda: "done" in worker.output)
     return worker
 

@@ -1,4 +1,3 @@
-import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +15,6 @@ Connect = Callable[..., Connections]
 @pytest.fixture(autouse=True)
 def numbers() -> Iterator[Numbers]:
     """The numbers of this test alone. Whatever the test does, dbwatch itself must not fail."""
-    gc.collect()
     start_anew()
     numbers = Numbers()
     yield numbers

@@ -1,4 +1,3 @@
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def numbers() -> Iterator[Numbers]:
     """The numbers of this test alone. Whatever the test does, dbwatch itself must not fail."""
-    gc.collect()
     start_anew()
     engines._creations.clear()
     listeners = list(FOUND._listeners)
