@@ -165,6 +165,29 @@ async def test_a_generator_that_does_not_close_what_it_yields_is_a_leak(
     assert numbers("dbwatch_leaks_returned_total") == 1
 
 
+async def test_a_generator_that_takes_its_time_and_does_not_close_what_it_yields_is_a_leak(
+    connect_async: Connect, numbers: Numbers
+) -> None:
+    engine, app, kept = asynchronous(connect_async().engine), watched_app(), []
+
+    async def get() -> AsyncIterator[AsyncSession]:
+        kept.append(AsyncSession(engine))
+        try:
+            yield kept[-1]
+        finally:
+            await asyncio.sleep(0.05)
+
+    @app.get("/leaves")
+    async def leave() -> None:
+        await left_by_return(get)
+
+    async with visiting(app) as client:
+        await client.get("/leaves")
+    await settled()
+    assert numbers.leaks("request_end") == 1
+    await kept[0].close()
+
+
 @pytest.mark.filterwarnings("ignore:The garbage collector is trying to clean up:sqlalchemy.exc.SAWarning")
 def test_the_verdict_falls_also_when_the_loop_is_closed_before_it_has_turned(tmp_path: Path, numbers: Numbers) -> None:
     engine, app, kept = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"), watched_app(), []

@@ -3,17 +3,19 @@
 Each module that keeps the books or judges is changed in one place after the other (Cosmic Ray), and those tests run
 that run the changed line. A mutant that no test notices has survived; why, is kept in ``survivors.toml``. The last
 commit is what is mutated, in a copy. What came of each module is kept in ``mutants.json``, so that a module can be run
-by itself; ``--page`` writes the page anew, as after a reason was added.
+by itself, and, after tests were added, its survivors; ``--page`` writes the page anew, as after a reason was added.
 """
 
 import argparse
+import hashlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -80,8 +82,8 @@ def observe(copy: Path, observed: Path) -> None:
         raise RuntimeError("the tests of the unchanged code came to no end")
 
 
-def mutate(module: str, copy: Path, observed: Path) -> list[Mutant]:
-    """All mutants of a module, tested."""
+def mutate(module: str, copy: Path, observed: Path, again: Sequence[Mutant] = ()) -> list[Mutant]:
+    """All mutants of a module, tested, or those alone that have survived before."""
     directory = observed.parent
     pristine = directory / "pristine"
     session, config = directory / f"{module}.sqlite", directory / f"{module}.toml"
@@ -102,14 +104,28 @@ def mutate(module: str, copy: Path, observed: Path) -> list[Mutant]:
         )
     )
     env = environment(copy, MUTANTS_OBSERVED=str(observed), MUTANTS_PRISTINE=str(pristine))
-    for command in (
-        ["cosmic-ray", "init", str(config), str(session)],
-        ["cr-filter-operators", str(session), str(config)],
-        ["cosmic-ray", "exec", str(config), str(session)],
-    ):
-        tool = str(Path(sys.executable).with_name(command[0]))
-        subprocess.run([tool, *command[1:]], cwd=copy, env=env, check=True, stdout=subprocess.DEVNULL)
+
+    def tool(name: str, *arguments: str | Path) -> None:
+        command = [Path(sys.executable).with_name(name), *arguments]
+        subprocess.run(command, cwd=copy, env=env, check=True, stdout=subprocess.DEVNULL)
+
+    tool("cosmic-ray", "init", config, session)
+    tool("cr-filter-operators", session, config)
+    if again:
+        leave_out_all_but(again, session)
+    tool("cosmic-ray", "exec", config, session)
     return list(results(module, session, copy))
+
+
+def leave_out_all_but(mutants: Sequence[Mutant], session: Path) -> None:
+    """Take out of a session of Cosmic Ray what is not at the place of one of the mutants."""
+    wanted = {(mutant.line, f"core/{mutant.operator}") for mutant in mutants}
+    with sqlite3.connect(session) as database:
+        specs = database.execute("SELECT job_id, start_pos_row, operator_name FROM mutation_specs").fetchall()
+        others = [(job,) for job, line, operator in specs if (line, operator) not in wanted]
+        for table in ("work_results", "mutation_specs", "work_items"):
+            database.executemany(f"DELETE FROM {table} WHERE job_id = ?", others)
+    database.close()
 
 
 def results(module: str, session: Path, copy: Path) -> Iterator[Mutant]:
@@ -140,15 +156,33 @@ def reason_of(mutant: Mutant) -> str:
     return "**not looked into**"
 
 
-def keep(module: str, found: Sequence[Mutant]) -> None:
+def keep(module: str, found: Sequence[Mutant], *, again: bool) -> None:
     """Replace what is kept of a module."""
     results = kept()
     results[module] = {
         "run_on": f"{datetime.now(UTC):%Y-%m-%d}",
-        "mutants": len(found),
+        "source": source(module),
+        "mutants": results[module]["mutants"] if again else len(found),
         "survived": [asdict(one) for one in found if not one.noticed],
     }
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def source(module: str) -> str:
+    """A module as it is, in short: what was found of another one says nothing of it."""
+    return hashlib.sha256((ROOT / "dbwatch" / f"{module}.py").read_bytes()).hexdigest()[:12]
+
+
+def survivors(module: str) -> list[Mutant]:
+    """Those of a module that have survived.
+
+    Raises:
+        ValueError: the module has not been run as it is.
+    """
+    result = kept().get(module, {})
+    if result.get("source") != source(module):
+        raise ValueError(f"{module} has not been run as it is; run it without --survivors")
+    return [Mutant(**one) for one in result["survived"]]
 
 
 def kept() -> dict[str, dict[str, Any]]:
@@ -194,17 +228,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", help=f"only these of {', '.join(MODULES)}")
     parser.add_argument("--page", action="store_true", help="run nothing, but write the page of what is kept")
+    parser.add_argument("--survivors", action="store_true", help="only what has survived before")
     options = parser.parse_args()
     unknown = [name for name in options.modules if name not in MODULES]
     if unknown:
         parser.error(f"nothing is mutated in {', '.join(unknown)}, only in {', '.join(MODULES)}")
+    modules = options.modules or list(MODULES)
+    try:
+        again = {name: survivors(name) for name in modules} if options.survivors else {}
+    except ValueError as error:
+        parser.error(str(error))
     if not options.page:
-        run(options.modules or list(MODULES))
+        run(modules, again)
     PAGE.write_text(page(), "utf-8")
 
 
-def run(modules: Sequence[str]) -> None:
-    """Mutate these modules, as many at a time as there are cores for us."""
+def run(modules: Sequence[str], again: Mapping[str, Sequence[Mutant]]) -> None:
+    """Mutate these modules, as many at a time as there are cores for us; of those in ``again`` only these mutants."""
     cores = len(os.sched_getaffinity(0))
     writing = Lock()
     with tempfile.TemporaryDirectory() as name:
@@ -218,17 +258,17 @@ def run(modules: Sequence[str]) -> None:
 
         def work(module: str) -> None:
             mine = copies.get()
-            found = mutate(module, mine, observed)
+            found = mutate(module, mine, observed, again.get(module, ()))
             copies.put(mine)
             survived = [mutant for mutant in found if not mutant.noticed]
             with writing:
-                keep(module, found)
+                keep(module, found, again=module in again)
                 sys.stdout.write(f"{module}: {len(found)} mutants, {len(survived)} survived\n")
                 sys.stdout.writelines(f"  {m.line} {m.operator}: {m.before} -> {m.after}\n" for m in survived)
                 sys.stdout.flush()
 
         with ThreadPoolExecutor(cores) as threads:
-            list(threads.map(work, modules))
+            list(threads.map(work, [name for name in modules if again.get(name, True)]))
 
 
 if __name__ == "__main__":
