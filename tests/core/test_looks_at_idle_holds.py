@@ -1,0 +1,153 @@
+"""The thread that looks at open holds: what one look after the other makes of them."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from threading import get_ident
+
+import pytest
+from sqlalchemy import Connection, QueuePool, StaticPool, create_engine, text
+
+from dbwatch import idling
+from dbwatch.context import REQUEST
+from dbwatch.idling import WATCH, Watch, look
+from dbwatch.records import Checkout, Idling, Request
+from dbwatch.settings import THRESHOLDS
+from tests.servers.waiting import eventually
+
+#: As long as everybody looks, with the threshold as it is.
+PAUSE = 0.1
+
+
+def stop(watch: Watch) -> None:
+    """Stop looking; a thread that sleeps would look once more."""
+    thread, watch._thread = watch._thread, None
+    if thread is not None:
+        thread.join(20.0)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def request_() -> Iterator[Request]:
+    """A request that this thread works for."""
+    request = Request({"type": "http", "path": "/"}, "GET", None, get_ident(), time.perf_counter())
+    token = REQUEST.set(request)
+    yield request
+    REQUEST.reset(token)
+
+
+@pytest.fixture
+def connections(request_: Request, tmp_path: Path) -> Iterator[list[Connection]]:
+    """Two connections that the request holds, while nobody but the test looks at them."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'test.db'}", poolclass=QueuePool)
+    with ExitStack() as held:
+        taken = [held.enter_context(engine.connect()) for _ in range(2)]
+        stop(WATCH)
+        yield taken
+    WATCH.start()
+    engine.dispose()
+
+
+def seen_of(checkout: Checkout) -> Idling:
+    assert checkout.idling is not None
+    return checkout.idling
+
+
+def test_a_hold_is_idle_from_one_look_to_the_next_if_nothing_ran_between(
+    connections: list[Connection], request_: Request
+) -> None:
+    hold, other = request_.open
+    look(PAUSE, False)
+    assert hold.idling is None, "it has run nothing so far"
+    connections[0].execute(text("SELECT 1"))
+    look(PAUSE, False)
+    idling = seen_of(hold)
+    assert (idling.gaps, idling.seen, idling.excused) == (1, 0.0, 0.0)
+    look(PAUSE / 2, False)
+    look(PAUSE * 3, False)  # what is beyond a pause has kept the look itself from coming
+    assert (idling.gaps, idling.seen, idling.excused) == (1, PAUSE * 1.5, 0.0)
+    connections[0].execute(text("SELECT 1"))
+    look(PAUSE, False)
+    assert (idling.gaps, idling.seen, idling.excused) == (2, PAUSE * 1.5, 0.0)
+    assert other.idling is None
+
+
+def test_the_line_is_noted_when_half_of_the_threshold_is_over(connections: list[Connection], request_: Request) -> None:
+    hold = request_.open[0]
+    connections[0].execute(text("SELECT 1"))
+    look(PAUSE, False)
+    for _ in range(math.ceil(THRESHOLDS.idle_hold_seconds / 2 / PAUSE) - 1):
+        look(PAUSE, False)
+        assert seen_of(hold).site == ()
+    look(PAUSE, False)
+    ((code, _line),) = seen_of(hold).site[:1]
+    assert code.co_name == "test_the_line_is_noted_when_half_of_the_threshold_is_over"
+
+
+def test_time_in_which_looks_come_late_or_sql_runs_elsewhere_is_excused(
+    connections: list[Connection], request_: Request
+) -> None:
+    hold, other = request_.open
+    connections[0].execute(text("SELECT 1"))
+    look(PAUSE, False)
+    look(2.5, True)
+    assert (seen_of(hold).seen, seen_of(hold).excused) == (0.0, 2.5)
+    other.running_what = self_running = object()
+    look(PAUSE, False)
+    assert (seen_of(hold).seen, seen_of(hold).excused) == (0.0, 2.5 + PAUSE)
+    other.running_what, hold.running_what = None, self_running
+    look(PAUSE, False)
+    assert (seen_of(hold).seen, seen_of(hold).excused) == (0.0, 2.5 + PAUSE)
+    hold.running_what = None
+    look(PAUSE, False)
+    assert (seen_of(hold).seen, seen_of(hold).excused) == (PAUSE, 2.5 + PAUSE)
+
+
+def test_a_hold_of_a_shared_connection_is_not_looked_at(connections: list[Connection], request_: Request) -> None:
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+        look(PAUSE, False)
+        look(PAUSE, False)
+        assert request_.open[-1].pool.shared
+        assert request_.open[-1].idling is None
+    engine.dispose()
+
+
+def test_a_hold_was_idle_for_what_was_seen_and_a_pause_at_either_end_of_each_stretch(
+    connections: list[Connection], request_: Request
+) -> None:
+    hold, watch = request_.open[0], Watch()
+    assert watch.idle_at_most(hold) == math.inf, "nobody looks"
+    watch.start()
+    assert watch.idle_at_most(hold) == 0.0, "no look has met it"
+    hold.idling = Idling()
+    hold.idling.seen, hold.idling.gaps = 2.0, 3
+    assert watch.idle_at_most(hold) == 2.0 + 6 * PAUSE
+    stop(watch)
+
+
+def test_the_thread_goes_on_looking_with_the_time_that_has_passed(
+    connections: list[Connection], request_: Request
+) -> None:
+    hold, other = request_.open
+    connections[0].execute(text("SELECT 1"))
+    connections[1].execute(text("SELECT 1"))
+    watch, began = Watch(), time.perf_counter()
+    watch.start()
+    eventually(lambda: hold.idling is not None and hold.idling.seen >= 3 * PAUSE)
+    other.running_what = object()
+    eventually(lambda: seen_of(hold).excused > 0.0)
+    other.running_what = None
+    stop(watch)
+    assert seen_of(hold).seen + seen_of(hold).excused <= time.perf_counter() - began
+
+
+@pytest.mark.parametrize(("threshold", "pause"), [(1.0, 0.1), (0.5, 0.1), (0.25, 0.05), (0.01, 0.01), (3600.0, 0.1)])
+def test_a_hold_at_the_threshold_is_looked_at_several_times(
+    threshold: float, pause: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(THRESHOLDS, "idle_hold_seconds", threshold)
+    assert idling._pause() == pytest.approx(pause)
