@@ -9,7 +9,7 @@ from weakref import ref
 import pytest
 
 from dbwatch.ledger import BATCH, ROUTE_LIMIT, Ledger
-from dbwatch.records import LONG_REQUEST_SECONDS, NO_REQUEST, OTHER, Checkout, Request, WatchedPool
+from dbwatch.records import LONG_REQUEST_SECONDS, NO_REQUEST, OTHER, UNMATCHED, Checkout, Request, WatchedPool
 
 ROUTE = ("GET", "/items")
 
@@ -186,6 +186,7 @@ def test_so_many_routes_have_series_of_their_own_and_what_belongs_to_no_request_
     assert books.ledger.route_labels(a_request("/more")) == (OTHER, OTHER)
     assert books.counter("dbwatch_label_overflow_total", "route") == 1
     assert books.ledger.route_labels(a_request("/0")) == ("GET", "/0")
+    assert Ledger().route_labels(a_request("")) == ("GET", UNMATCHED)
     assert books.ledger.bound((NO_REQUEST, NO_REQUEST)) == (NO_REQUEST, NO_REQUEST)
     assert books.ledger.route_labels(None) == (NO_REQUEST, NO_REQUEST)
     assert books.counter("dbwatch_label_overflow_total", "route") == 1

@@ -1,0 +1,141 @@
+"""The report of a timeout by itself: which verdict the holders lead to, and how it reads."""
+
+from weakref import ref
+
+import pytest
+
+from dbwatch.facts import Holder
+from dbwatch.holders import IDLE_SECONDS
+from dbwatch.ledger import Ledger
+from dbwatch.records import NO_REQUEST, Checkout, WatchedPool
+from dbwatch.timeout_report import LISTED, TimeoutReport, Verdict, judge
+
+NOW, WAITED = 1000.0, 4.0
+
+
+def holder(
+    age: float,
+    executing: float = 0.0,
+    *,
+    statements: int = 1,
+    streaming: bool = False,
+    leaked: bool = False,
+    runs: bool = False,
+) -> Checkout:
+    """Somebody who has had a connection for ``age`` seconds, and ran SQL for some of them."""
+    pool = WatchedPool(ref(Ledger), None, "shop", size=5, timeout=WAITED, is_async=False, shared=False)
+    checkout = Checkout(pool, None, NOW - age)
+    checkout.taken_at, checkout.statements, checkout.streaming, checkout.leaked = (
+        NOW - age,
+        statements,
+        streaming,
+        leaked,
+    )
+    if runs:
+        checkout.running_what, checkout.running_since = object(), NOW - executing
+    else:
+        checkout.executing = executing
+    return checkout
+
+
+@pytest.mark.parametrize(
+    ("one", "verdict"),
+    [
+        # As old as half of the wait: it kept its connection from somebody.
+        (holder(WAITED / 2, 0.0), "idle_holds"),
+        (holder(WAITED, WAITED / 2), "long_transactions"),
+        (holder(WAITED, WAITED / 2, runs=True), "long_transactions"),
+        (holder(WAITED, WAITED / 2 - 0.01), "idle_holds"),
+        (holder(WAITED, 0.0, streaming=True), "long_transactions"),
+        (holder(WAITED, 0.0, statements=0), "idle_holds"),
+        # Younger: it came and will go.
+        (holder(WAITED / 2 - 0.01, 1.9), "too_small"),
+        (holder(WAITED / 2 - 0.01, 0.99), "idle_holds"),
+        (holder(WAITED / 2 - 0.01, 1.01), "too_small"),
+        (holder(WAITED / 2 - 0.01, 0.0, streaming=True), "too_small"),
+        (holder(WAITED / 2 - 0.01, 0.0, statements=0), "too_small"),
+        (holder(IDLE_SECONDS, 0.0), "idle_holds"),
+        (holder(IDLE_SECONDS * 0.9, 0.0), "too_small"),
+        (holder(0.01, leaked=True), "leak"),
+    ],
+)
+def test_a_holder_leads_to_the_verdict_that_its_hold_deserves(one: Checkout, verdict: Verdict) -> None:
+    assert judge([one], WAITED, NOW) == verdict
+
+
+def test_the_majority_decides_and_of_equally_many_what_a_larger_pool_would_help_least() -> None:
+    idle, busy, small, leak = holder(WAITED), holder(WAITED, WAITED), holder(0.0), holder(WAITED, leaked=True)
+    assert judge([idle, busy, busy], WAITED, NOW) == "long_transactions"
+    assert judge([small, small, leak], WAITED, NOW) == "too_small"
+    assert judge([busy, idle], WAITED, NOW) == "idle_holds"
+    assert judge([small, busy], WAITED, NOW) == "long_transactions"
+    assert judge([idle, leak, small], WAITED, NOW) == "leak"
+    assert judge([], WAITED, NOW) == "too_small"
+
+
+def report(*holders: Holder, used: int = 3, left_out: int = 0) -> TimeoutReport:
+    return TimeoutReport(
+        pool="shop",
+        request=None,
+        site=(),
+        waited_seconds=1.5,
+        timeout_seconds=1.5,
+        used=used,
+        idle=1,
+        size=2,
+        limit=4,
+        waiters=7,
+        verdict="leak",
+        holders=holders,
+        left_out=left_out,
+    )
+
+
+def described(**different: object) -> Holder:
+    """Somebody who idles."""
+    described = {"method": "GET", "route": "/a", "age_seconds": 2.0, "executing": False, "executing_seconds": 0.25}
+    return Holder(**{**described, "statements": 1, "leaked": False, "overflow": False, **different})  # type: ignore[arg-type]
+
+
+def test_a_report_says_the_state_of_the_pool_in_its_first_line() -> None:
+    first = report().text().splitlines()[0]
+    assert first.startswith(
+        "No connection for 1.50 s (pool_timeout 1.5 s): 3 used (1 overflow), 1 idle, size 2, limit 4, 7 still waiting. "
+    )
+    assert "1 used (0 overflow)" in report(used=1).text()
+    assert "more\n" not in report().text()
+    assert "  and 2 more\nWhat to do:\n  1. Close the session" in report(left_out=2).text()
+
+
+@pytest.mark.parametrize(
+    ("who", "line"),
+    [
+        (described(), "GET /a: 2.00 s, idle (executing 0.25 s in all)"),
+        (described(executing=True), "GET /a: 2.00 s, executing (executing 0.25 s in all)"),
+        (described(leaked=True, executing=True), "GET /a: 2.00 s, leaked (executing 0.25 s in all)"),
+        (described(wants="waits for a second one"), "GET /a: 2.00 s, waits for a second one (executing 0.25 s in all)"),
+        (described(method=NO_REQUEST, route=NO_REQUEST), "(none): 2.00 s, idle (executing 0.25 s in all)"),
+        (
+            described(lines=("a.py:1 f",), now_at="a.py:2 f", made_at="b.py:3 g", last_statement="SELECT 1"),
+            (
+                "GET /a: 2.00 s, idle (executing 0.25 s in all) at a.py:1 f, now at a.py:2 f, session made at b.py:3 "
+                "g, last statement: SELECT 1"
+            ),
+        ),
+        (
+            described(lines=("a.py:1 f", "b.py:3 g"), now_at="a.py:1 f", made_at="a.py:1 f"),
+            "GET /a: 2.00 s, idle (executing 0.25 s in all) at a.py:1 f",
+        ),
+    ],
+)
+def test_a_holder_is_described_in_one_line(who: Holder, line: str) -> None:
+    lines = report(described(route="/first"), who).text().splitlines()
+    assert lines[1:4] == [
+        "Holders, longest first:",
+        "  1. GET /first: 2.00 s, idle (executing 0.25 s in all)",
+        f"  2. {line}",
+    ]
+
+
+def test_not_more_holders_are_listed_than_somebody_reads() -> None:
+    assert 5 <= LISTED <= 50
