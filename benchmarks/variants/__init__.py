@@ -19,6 +19,7 @@ NAMES = (
     "no_op_hooks",
     "dbwatch_off",
     "dbwatch_on",
+    "dbwatch_numbers",
     "dbwatch_viewed",
     "dbwatch_otel",
     "dbwatch_multiprocess",
