@@ -25,7 +25,7 @@ def count_again(request: Request, checkout: Checkout, ran: Runs, context: Any, n
     statement = checkout.last_statement
     if kind_of(statement) is not READ:
         return
-    run = ran[statement]
+    run = ran.get(statement, now)  # another thread may have started counting anew
     times, last = (1, run) if isinstance(run, float) else run
     times = times + 1 if now - max(last, checkout.running_since, request.gave_back_at) < POLL_SECONDS else 1
     ran[statement] = (times, now)

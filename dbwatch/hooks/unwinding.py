@@ -36,9 +36,9 @@ def wrap_exit(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitab
     """``__aexit__()`` of those, which only ``async with`` calls: no coroutine of its own where nothing is noted."""
 
     @functools.wraps(original)
-    def __aexit__(self: Any, type_: Any, *args: Any) -> Awaitable[None]:
-        leaving = original(self, type_, *args)
-        return leaving if type_ is None else _unwinding(leaving)
+    def __aexit__(self: Any, *args: Any, **options: Any) -> Awaitable[None]:
+        leaving = original(self, *args, **options)
+        return leaving if sys.exc_info()[0] is None else _unwinding(leaving)
 
     return __aexit__
 
