@@ -151,11 +151,10 @@ def test_a_hold_is_open_as_long_as_its_proxy_has_the_pools_connection() -> None:
 def test_the_end_of_a_transaction_forgets_its_changes_but_not_what_is_lost() -> None:
     changes = Changes()
     assert (changes.writes, changes.rolled_back, changes.lost, changes.autocommit) == (0, 0, 0, None)
-    changes.writes, changes.lost, changes.rolled_back, changes.autocommit = 2, 1, 3, True
-    changes.savepoints["s"] = 1
+    for name, value in {"writes": 2, "lost": 1, "rolled_back": 3, "autocommit": True, "savepoints": {"s": 1}}.items():
+        setattr(changes, name, value)
     changes.begin_anew()
-    assert (changes.writes, changes.savepoints) == (0, {})
-    assert repr(changes.autocommit) == "None", "asked anew"
+    assert (changes.writes, changes.savepoints, changes.autocommit) == (0, {}, None)
     assert (changes.rolled_back, changes.lost) == (3, 1)
 
 
