@@ -9,7 +9,7 @@ import gc
 from asyncio import AbstractEventLoop, Task
 from collections.abc import Iterable, Iterator
 from time import perf_counter
-from types import AsyncGeneratorType, FrameType
+from types import AsyncGeneratorType, CodeType, FrameType
 from typing import Any, Final
 
 from dbwatch.records import Request
@@ -24,21 +24,30 @@ REST: Final = 20.0
 
 
 def frames_awaited(awaitable: Any) -> Iterator[FrameType]:
-    """The frames of a suspended coroutine and of what it awaits, outermost first."""
+    """The frames of a suspended coroutine and of what it awaits, outermost first. Python keeps the frame objects that
+    somebody has looked at until their coroutines end.
+    """
+    for one, kind in _chain(awaitable):
+        frame: FrameType | None = getattr(one, f"{kind}_frame")
+        if frame is not None:
+            yield frame
+
+
+def codes_awaited(awaitable: Any) -> Iterator[CodeType]:
+    """The code objects of :func:`frames_awaited`, which makes no frame objects."""
+    return (getattr(one, f"{kind}_code") for one, kind in _chain(awaitable))
+
+
+def _chain(awaitable: Any) -> Iterator[tuple[Any, str]]:
+    """A suspended coroutine and what it awaits, each with the first letters of its attributes' names."""
     while awaitable is not None:
         if type(awaitable).__name__ in ("async_generator_asend", "async_generator_athrow"):
             # One step of an async generator, which has no attribute for what it is a step of.
             awaitable = next((o for o in gc.get_referents(awaitable) if isinstance(o, AsyncGeneratorType)), None)
-        for frame_name, await_name in (
-            ("cr_frame", "cr_await"),
-            ("ag_frame", "ag_await"),
-            ("gi_frame", "gi_yieldfrom"),
-        ):
-            if hasattr(awaitable, await_name):
-                frame: FrameType | None = getattr(awaitable, frame_name)
-                if frame is not None:
-                    yield frame
-                awaitable = getattr(awaitable, await_name)
+        for kind, next_name in (("cr", "cr_await"), ("ag", "ag_await"), ("gi", "gi_yieldfrom")):
+            if hasattr(awaitable, next_name):
+                yield awaitable, kind
+                awaitable = getattr(awaitable, next_name)
                 break
         else:
             return
@@ -52,8 +61,8 @@ def closes_generator(task: "Task[Any]") -> bool:
 def queues_for_thread(task: "Task[Any]") -> bool:
     """True if a task waits until AnyIO has a thread for its call, as FastAPI makes it for a plain ``def``."""
     calls = False
-    for frame in frames_awaited(task.get_coro()):
-        name = frame.f_code.co_name
+    for code in codes_awaited(task.get_coro()):
+        name = code.co_name
         if name == "acquire_on_behalf_of":
             return calls
         calls = calls or name == "run_sync_in_worker_thread"
