@@ -173,15 +173,11 @@ def source(module: str) -> str:
     return hashlib.sha256((ROOT / "dbwatch" / f"{module}.py").read_bytes()).hexdigest()[:12]
 
 
-def survivors(module: str) -> list[Mutant]:
-    """Those of a module that have survived.
-
-    Raises:
-        ValueError: the module has not been run as it is.
-    """
+def survivors(module: str) -> list[Mutant] | None:
+    """Those of a module that have survived, None if it has not been run as it is."""
     result = kept().get(module, {})
     if result.get("source") != source(module):
-        raise ValueError(f"{module} has not been run as it is; run it without --survivors")
+        return None
     return [Mutant(**one) for one in result["survived"]]
 
 
@@ -228,16 +224,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", help=f"only these of {', '.join(MODULES)}")
     parser.add_argument("--page", action="store_true", help="run nothing, but write the page of what is kept")
-    parser.add_argument("--survivors", action="store_true", help="only what has survived before")
+    parser.add_argument(
+        "--survivors", action="store_true", help="of modules that were run as they are, only what has survived"
+    )
     options = parser.parse_args()
     unknown = [name for name in options.modules if name not in MODULES]
     if unknown:
         parser.error(f"nothing is mutated in {', '.join(unknown)}, only in {', '.join(MODULES)}")
     modules = options.modules or list(MODULES)
-    try:
-        again = {name: survivors(name) for name in modules} if options.survivors else {}
-    except ValueError as error:
-        parser.error(str(error))
+    again = {name: survived for name in modules if options.survivors and (survived := survivors(name)) is not None}
     if not options.page:
         run(modules, again)
     PAGE.write_text(page(), "utf-8")
