@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, QueuePool, StaticPool, create_engine, text
 
 from dbwatch import idling
-from dbwatch.context import REQUEST
+from dbwatch.context import _THREAD_TOKEN, REQUEST
 from dbwatch.idling import WATCH, Watch, look
 from dbwatch.records import Checkout, Idling, Request
 from dbwatch.settings import THRESHOLDS
@@ -31,11 +31,12 @@ def stop(watch: Watch) -> None:
 
 @pytest.fixture
 def request_() -> Iterator[Request]:
-    """A request that this thread works for."""
+    """A request that this thread works for, as in a call of its own."""
     request = Request({"type": "http", "path": "/"}, "GET", None, get_ident(), time.perf_counter())
-    token = REQUEST.set(request)
+    tokens = REQUEST.set(request), _THREAD_TOKEN.set(None)
     yield request
-    REQUEST.reset(token)
+    REQUEST.reset(tokens[0])
+    _THREAD_TOKEN.reset(tokens[1])
 
 
 @pytest.fixture

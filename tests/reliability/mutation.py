@@ -72,6 +72,19 @@ def environment(copy: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{copy}{os.pathsep}{_PLUGINS}", "PYTHONDONTWRITEBYTECODE": "1", **more}
 
 
+def warm(copy: Path) -> None:
+    """Compile what the tests import. What is mutated is changed several times a second, so the compiled code of the
+    package is tied to the contents of its files and not to their times.
+    """
+    env = environment(copy)
+    del env["PYTHONDONTWRITEBYTECODE"]
+    for command in (
+        ["pytest", "-q", "--collect-only", "tests"],
+        ["compileall", "-qf", "--invalidation-mode", "checked-hash", "dbwatch"],
+    ):
+        subprocess.run([sys.executable, "-m", *command], cwd=copy, env=env, check=True, stdout=subprocess.DEVNULL)
+
+
 def observe(copy: Path, observed: Path) -> None:
     """Which tests run which lines."""
     command = [sys.executable, "-m", "coverage", "run", "--rcfile=", "--source=dbwatch"]
@@ -248,6 +261,7 @@ def run(modules: Sequence[str], again: Mapping[str, Sequence[Mutant]]) -> None:
         copies: SimpleQueue[Path] = SimpleQueue()
         for copy in (directory / "pristine", *(directory / f"copy{number}" for number in range(cores))):
             subprocess.run(["git", "clone", "-q", str(ROOT), str(copy)], check=True)
+            warm(copy)
             copies.put(copy)
         observe(copies.get(), observed)
 
