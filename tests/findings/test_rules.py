@@ -190,6 +190,7 @@ def test_how_long_a_hold_outlasted_the_start_of_the_response_is_said_from_a_tent
     judgement.judge_idle(a_hold(a_request(response_started_at=100.0 + response_after), 5.0), 5.0)
     assert ("after the response had started" in the_finding().message) is bool(said)
     assert f", {said} of it after the response" in the_finding().message or not said
+    assert 0.0 <= the_finding().numbers["after_response_seconds"] <= 5.0
 
 
 def test_of_holds_that_are_open_those_of_long_requests_alone_are_judged_and_each_once() -> None:
@@ -342,6 +343,17 @@ def test_one_mistake_at_one_line_is_told_once_with_what_was_first_said_of_it() -
     assert judgement.accuse(request, "shared_session", "shop", elsewhere(), "Elsewhere.") is not one
     assert (one.count, one.detail, one.numbers) == (2, "First.", {"number": 1})
     assert request.notable
+
+
+def test_who_shares_a_connection_is_told_with_whether_a_request_had_taken_it() -> None:
+    request = a_request()
+    judgement.shared(request, a_hold(request, 0.1, made_at=elsewhere()), here(), "Shared.")
+    judgement.shared(request, a_hold(None, 0.1), elsewhere(2), "Lent.")
+    judgement.request_ended(request)
+    shared, lent = FOUND.recent()
+    assert (shared.numbers["taken_by_request"], lent.numbers["taken_by_request"]) == (1.0, 0.0)
+    assert shared.message == f"Shared. The session was made at {describe(elsewhere())[0]}."
+    assert (shared.lines, lent.message) == (describe((*here(), *elsewhere())), "Lent.")
 
 
 REFUSAL = "This session is provisioning a new connection; concurrent operations are not permitted"

@@ -15,10 +15,11 @@ import pytest
 
 OBSERVED = Path(os.environ["MUTANTS_OBSERVED"])
 PRISTINE = os.environ.get("MUTANTS_PRISTINE")
-#: Seconds that the tests of a mutant may take, by what they took unchanged, and cases of one test among them.
-_SECONDS, _CASES = 20.0, 1
-#: What a test must not take, and what it must not need: servers that take their time to start.
-_SLOW = 8.0
+#: Seconds that the tests of a mutant may take, by what they took unchanged.
+_SECONDS = 20.0
+#: Of a test that takes longer, only one case is run; what takes still longer is left out.
+_QUICK, _SLOW = 0.1, 8.0
+#: What a test must not need: servers that take their time to start.
 _SERVERS = ("postgres", "mariadb", "pgbouncer", "prometheus", "async_database", "database")
 
 
@@ -75,7 +76,7 @@ class Observation:
                 continue
             function = test.partition("[")[0]
             cases[function] += 1
-            if cases[function] > _CASES:
+            if cases[function] > 1 and self.seconds[test] > _QUICK:
                 continue
             left -= self.seconds[test]
             if left < 0:
