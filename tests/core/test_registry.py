@@ -219,6 +219,7 @@ def test_an_engine_that_is_gone_is_forgotten_and_with_its_pool_whoever_asked_is_
     del engine
     gc.collect()
     assert [known for known, _ in registry.engines()] == [stays]
+    assert len(registry._engines) == 1
     assert registry.watched() == [registry.of(stays.pool)]
     assert gone == [watched]
     assert current_pool(watched) is None
