@@ -46,11 +46,13 @@ def holder(
         (holder(WAITED, WAITED / 2), "long_transactions"),
         (holder(WAITED, WAITED / 2, runs=True), "long_transactions"),
         (holder(WAITED, WAITED / 2 - 0.01), "idle_holds"),
+        (holder(WAITED * 0.75, WAITED * 0.75), "long_transactions"),
         (holder(WAITED, 0.0, streaming=True), "long_transactions"),
         (holder(WAITED, 0.0, statements=0), "idle_holds"),
         # Younger: it came and will go.
         (holder(WAITED / 2 - 0.01, 1.9), "too_small"),
         (holder(WAITED / 2 - 0.01, 0.99), "idle_holds"),
+        (holder(WAITED / 4, WAITED / 8), "idle_holds"),
         (holder(WAITED / 2 - 0.01, 1.01), "too_small"),
         (holder(WAITED / 2 - 0.01, 0.0, streaming=True), "too_small"),
         (holder(WAITED / 2 - 0.01, 0.0, statements=0), "too_small"),
