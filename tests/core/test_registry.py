@@ -115,6 +115,7 @@ def test_an_engine_tells_its_configuration_and_a_pool_without_one_what_it_can(re
     assert (watched.name, watched.is_async) == (url, False)
     pool = QueuePool(object)  # type: ignore[arg-type]
     alone = registry.of(pool)
+    assert current_pool(alone) is pool
     assert {alone.attributes[name] for name in ("dialect", "driver", "server")} == {""}
     assert (alone.attributes["pre_ping"], alone.attributes["recycle"], alone.is_async) == ("false", "-1", False)
     others = [an_engine(AsyncAdaptedQueuePool, "postgresql+asyncpg://db.example/shop"), an_engine()]
@@ -192,6 +193,15 @@ def test_a_name_that_is_given_up_makes_room_unless_somebody_goes_by_it(registry:
     assert registry.of(engines[1].pool).name == "renamed"
     registry.add_engine(engines[1])
     assert registry.of(engines[1].pool).name == "renamed", "what has a name keeps it"
+
+
+def test_a_name_that_has_series_is_not_given_up(registry: Pools) -> None:
+    engines = [an_engine() for _ in range(POOL_LIMIT)]
+    for number, engine in enumerate(engines):
+        registry.add_engine(engine, name=f"pool {number}")
+    registry._ledger.fold()
+    registry.add_engine(engines[1], name="renamed")
+    assert registry.of(engines[1].pool).name == OTHER
 
 
 # Finding and forgetting

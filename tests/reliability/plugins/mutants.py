@@ -18,7 +18,7 @@ PRISTINE = os.environ.get("MUTANTS_PRISTINE")
 #: Seconds that the tests of a mutant may take, by what they took unchanged.
 _SECONDS = 20.0
 #: Of a test that takes longer, only one case is run; what takes still longer is left out.
-_QUICK, _SLOW = 0.1, 8.0
+_QUICK, _SLOW = 0.5, 8.0
 #: What a test must not need: servers that take their time to start.
 _SERVERS = ("postgres", "mariadb", "pgbouncer", "prometheus", "async_database", "database")
 
