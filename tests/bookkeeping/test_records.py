@@ -79,6 +79,8 @@ def test_the_peak_is_the_most_of_the_last_two_minutes() -> None:
     assert pool.used_peak(NOW + window + PEAK_SLOT_SECONDS) == 1, "what is out now counts"
     pool.note_used(1, NOW + window)
     assert pool.used_peak(NOW + window) == 2, "a slot that is used again has forgotten what it held"
+    pool.note_used(0, NOW + 2 * window)
+    assert pool.peak == 0
     pool.forget_peaks()
     assert (pool.peak, pool.peak_until, pool.used_peak(NOW + window)) == (0, 0.0, 1)
 
