@@ -21,6 +21,7 @@ def holder(
     streaming: bool = False,
     leaked: bool = False,
     runs: bool = False,
+    starved: bool = False,
 ) -> Checkout:
     """Somebody who has had a connection for ``age`` seconds, and ran SQL for some of them."""
     pool = WatchedPool(ref(Ledger), None, "shop", size=5, timeout=WAITED, is_async=False, shared=False)
@@ -31,6 +32,7 @@ def holder(
         streaming,
         leaked,
     )
+    checkout.starved = starved
     if runs:
         checkout.running_what, checkout.running_since = object(), NOW - executing
     else:
@@ -43,7 +45,10 @@ def holder(
     [
         # As old as half of the wait: it kept its connection from somebody.
         (holder(WAITED / 2, 0.0), "idle_holds"),
+        (holder(WAITED / 2, WAITED / 2), "long_transactions"),
         (holder(WAITED, WAITED / 2), "long_transactions"),
+        (holder(WAITED, WAITED, runs=True, starved=True), "long_transactions"),
+        (holder(WAITED, starved=True), "nested"),
         (holder(WAITED, WAITED / 2, runs=True), "long_transactions"),
         (holder(WAITED, WAITED / 2 - 0.01), "idle_holds"),
         (holder(WAITED * 0.75, WAITED * 0.75), "long_transactions"),
@@ -123,6 +128,10 @@ def test_a_report_says_the_state_of_the_pool_in_its_first_line() -> None:
                 "GET /a: 2.00 s, idle (executing 0.25 s in all) at a.py:1 f, now at a.py:2 f, session made at b.py:3 "
                 "g, last statement: SELECT 1"
             ),
+        ),
+        (
+            described(lines=("a.py:1 f", "b.py:3 g"), now_at="b.py:3 g", made_at="b.py:3 g"),
+            "GET /a: 2.00 s, idle (executing 0.25 s in all) at a.py:1 f, now at b.py:3 g, session made at b.py:3 g",
         ),
         (
             described(lines=("a.py:1 f", "b.py:3 g"), now_at="a.py:1 f", made_at="a.py:1 f"),
