@@ -178,6 +178,11 @@ def test_a_hold_that_outlives_its_request_is_no_hold_of_the_request(later: float
 # Whose series
 
 
+def test_what_is_folded_into_other_stands_at_zero_from_the_beginning(books: Books) -> None:
+    overflow = books.ledger.accumulators.counters["dbwatch_label_overflow_total"]
+    assert {labels: cell.value for labels, cell in overflow.items()} == {("route",): 0, ("pool",): 0}
+
+
 def test_so_many_routes_have_series_of_their_own_and_what_belongs_to_no_request_always(books: Books) -> None:
     for number in range(ROUTE_LIMIT):
         books.end(a_request(f"/{number}"))
@@ -222,6 +227,9 @@ def test_connections_that_go_with_their_pool_are_closed_once(books: Books) -> No
     assert books.counter("dbwatch_connections_closed_total", "shop", "recycle") == 1
     assert books.counter("dbwatch_connections_closed_total", "shop", "gc") == 2
     assert pool.live == 0
+    books.ledger.connection_opened(opened)
+    books.ledger.forget_pool(pool)
+    assert books.counter("dbwatch_connections_closed_total", "shop", "gc") == 3
 
 
 def test_of_a_hold_in_which_nobody_knows_what_ran_the_rest_is_unknown_and_not_idle(books: Books) -> None:
