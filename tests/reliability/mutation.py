@@ -17,7 +17,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -127,7 +127,9 @@ def mutate(module: str, copy: Path, observed: Path, again: Sequence[Mutant] = ()
     if again:
         leave_out_all_but(again, session)
     tool("cosmic-ray", "exec", config, session)
-    return list(results(module, session, copy))
+    found = list(results(module, session, copy))
+    # Others at the same place were noticed before.
+    return [mutant for mutant in found if replace(mutant, noticed=False) in again] if again else found
 
 
 def leave_out_all_but(mutants: Sequence[Mutant], session: Path) -> None:
