@@ -30,11 +30,16 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
+def a_request() -> Request:
+    request = Request({"type": "http", "path": "/"}, "GET", None, get_ident(), time.perf_counter())
+    request.route = "/items"
+    return request
+
+
 @pytest.fixture
 def request_() -> Iterator[Request]:
     """A request that this thread works for, as in a call of its own."""
-    request = Request({"type": "http", "path": "/"}, "GET", None, get_ident(), time.perf_counter())
-    request.route = "/items"
+    request = a_request()
     tokens = REQUEST.set(request), _THREAD_TOKEN.set(None)
     yield request
     REQUEST.reset(tokens[0])
@@ -71,7 +76,7 @@ def test_it_counts_who_holds_and_who_waits_and_lists_the_holders_from_the_oldest
 def test_the_holds_of_the_request_that_gave_up_are_known_to_have_wanted_another(
     engine: Engine, request_: Request
 ) -> None:
-    token = REQUEST.set(None)
+    token = REQUEST.set(a_request())
     other = engine.connect()
     REQUEST.reset(token)
     with other, engine.connect(), engine.connect():
