@@ -23,6 +23,7 @@ from dbwatch.ledger import Ledger
 from dbwatch.pools import (
     POOL_ATTRIBUTE,
     POOL_LIMIT,
+    POOLS,
     Pools,
     _idle,
     _opened_before,
@@ -36,7 +37,8 @@ from dbwatch.records import OTHER, WatchedPool
 
 
 def unknown(engine: Engine) -> Engine:
-    """An engine that no registry has seen."""
+    """An engine that no registry knows, not even that of the process, which is asked from other threads as well."""
+    POOLS._engines.pop(id(engine), None)
     engine.pool.__dict__.pop(POOL_ATTRIBUTE, None)
     return engine
 
