@@ -64,9 +64,9 @@ class Outcome:
 
 
 def interpreter(python: str) -> str:
-    """The one that ``.ci/get-python`` has fetched, or the machine's own."""
+    """The one that ``.ci/get-python`` has fetched, which finds its library from where it lies, or the machine's own."""
     fetched = ROOT / ".tools" / "bin" / f"python{python}"
-    return str(fetched) if fetched.exists() else f"python{python}"
+    return str(fetched.resolve()) if fetched.exists() else f"python{python}"
 
 
 def run(python: str, requirements: tuple[str, ...], directory: Path) -> Outcome:
