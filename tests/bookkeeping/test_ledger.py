@@ -4,24 +4,14 @@ import math
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
-from weakref import ref
 
 import pytest
 
 from dbwatch.ledger import BATCH, ROUTE_LIMIT, Ledger
-from dbwatch.records import LONG_REQUEST_SECONDS, NO_REQUEST, OTHER, UNMATCHED, Checkout, Request, WatchedPool
+from dbwatch.records import LONG_REQUEST_SECONDS, NO_REQUEST, OTHER, UNMATCHED, Checkout, Request
+from tests.core.made import a_pool, a_request
 
 ROUTE = ("GET", "/items")
-
-
-def a_pool(name: str = "shop") -> WatchedPool:
-    return WatchedPool(ref(Ledger), None, name, size=5, timeout=30.0, is_async=False, shared=False)
-
-
-def a_request(route: str = "/items", started_at: float | None = None) -> Request:
-    request = Request({"type": "http"}, "GET", None, 0, perf_counter() if started_at is None else started_at)
-    request.route = route
-    return request
 
 
 def served(request: Request | None, *, asked_at: float = 100.0, took: float = 0.5, **noted: Any) -> Checkout:

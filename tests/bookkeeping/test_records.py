@@ -6,23 +6,18 @@ from weakref import ref
 import pytest
 from sqlalchemy import QueuePool
 
-from dbwatch.ledger import Ledger
 from dbwatch.records import (
     PEAK_SLOT_SECONDS,
     PEAK_SLOTS,
     Changes,
     Checkout,
     Request,
-    WatchedPool,
     reserve_request_number,
     writable,
 )
+from tests.core.made import a_pool
 
 NOW = 5000.0
-
-
-def a_pool(timeout: float = 30.0) -> WatchedPool:
-    return WatchedPool(ref(Ledger), None, "shop", size=5, timeout=timeout, is_async=False, shared=False)
 
 
 def a_request() -> Request:

@@ -1,14 +1,12 @@
 """The report of a timeout by itself: which verdict the holders lead to, and how it reads."""
 
-from weakref import ref
-
 import pytest
 
 from dbwatch.facts import Holder
 from dbwatch.holders import IDLE_SECONDS
-from dbwatch.ledger import Ledger
-from dbwatch.records import NO_REQUEST, Checkout, WatchedPool
+from dbwatch.records import NO_REQUEST, Checkout
 from dbwatch.timeout_report import LISTED, TimeoutReport, Verdict, judge
+from tests.core.made import a_pool
 
 NOW, WAITED = 1000.0, 4.0
 
@@ -24,8 +22,7 @@ def holder(
     starved: bool = False,
 ) -> Checkout:
     """Somebody who has had a connection for ``age`` seconds, and ran SQL for some of them."""
-    pool = WatchedPool(ref(Ledger), None, "shop", size=5, timeout=WAITED, is_async=False, shared=False)
-    checkout = Checkout(pool, None, NOW - age)
+    checkout = Checkout(a_pool(timeout=WAITED), None, NOW - age)
     checkout.taken_at, checkout.statements, checkout.streaming, checkout.leaked = (
         NOW - age,
         statements,

@@ -98,6 +98,19 @@ async def left_by_a_helper(get: Get) -> None:
     await asyncio.sleep(0)
 
 
+async def leave_behind(get: Get) -> None:
+    """One request that leaves a generator, and whatever the loop does about it."""
+    app = watched_app()
+
+    @app.get("/leaves")
+    async def leave() -> None:
+        await left_by_return(get)
+
+    async with visiting(app) as client:
+        await client.get("/leaves")
+    await settled()
+
+
 GENERATORS = [from_a_session, from_a_connection, from_a_context_manager, that_take_their_time]
 ENDPOINTS = [left_by_break, left_by_return, left_by_an_exception, left_by_a_helper]
 
@@ -147,19 +160,13 @@ async def test_a_generator_that_the_app_keeps_is_a_leak(
 async def test_a_generator_that_does_not_close_what_it_yields_is_a_leak(
     connect_async: Connect, numbers: Numbers
 ) -> None:
-    engine, app, kept = asynchronous(connect_async().engine), watched_app(), []
+    engine, kept = asynchronous(connect_async().engine), list[AsyncSession]()
 
     async def get() -> AsyncIterator[AsyncSession]:
         kept.append(AsyncSession(engine))
         yield kept[-1]
 
-    @app.get("/leaves")
-    async def leave() -> None:
-        await left_by_return(get)
-
-    async with visiting(app) as client:
-        await client.get("/leaves")
-    await settled()
+    await leave_behind(get)
     assert numbers.leaks("request_end") == 1
     await kept[0].close()
     assert numbers("dbwatch_leaks_returned_total") == 1
@@ -168,7 +175,7 @@ async def test_a_generator_that_does_not_close_what_it_yields_is_a_leak(
 async def test_a_generator_that_takes_its_time_and_does_not_close_what_it_yields_is_a_leak(
     connect_async: Connect, numbers: Numbers
 ) -> None:
-    engine, app, kept = asynchronous(connect_async().engine), watched_app(), []
+    engine, kept = asynchronous(connect_async().engine), list[AsyncSession]()
 
     async def get() -> AsyncIterator[AsyncSession]:
         kept.append(AsyncSession(engine))
@@ -177,13 +184,7 @@ async def test_a_generator_that_takes_its_time_and_does_not_close_what_it_yields
         finally:
             await asyncio.sleep(0.05)
 
-    @app.get("/leaves")
-    async def leave() -> None:
-        await left_by_return(get)
-
-    async with visiting(app) as client:
-        await client.get("/leaves")
-    await settled()
+    await leave_behind(get)
     assert numbers.leaks("request_end") == 1
     await kept[0].close()
 

@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Iterator
-from time import perf_counter
 from typing import Any, Self
 from weakref import ref
 
@@ -15,22 +14,12 @@ from dbwatch import turns
 from dbwatch.callsites import LIMIT, describe
 from dbwatch.context import ThreadToken
 from dbwatch.holders import IDLE_SECONDS, WANTS_A_THREAD, could_go_on, holder_of, wants, whereabouts
-from dbwatch.ledger import Ledger
-from dbwatch.records import NO_REQUEST, Checkout, Request, Site, WatchedPool
+from dbwatch.records import NO_REQUEST, Checkout, Request, Site
 from tests.core.connections import soon
+from tests.core.made import a_pool, a_request
 from tests.servers.waiting import eventually
 
 NOW = 1000.0
-
-
-def a_pool(name: str = "shop") -> WatchedPool:
-    return WatchedPool(ref(Ledger), None, name, size=5, timeout=30.0, is_async=False, shared=False)
-
-
-def a_request() -> Request:
-    request = Request({"type": "http", "path": "/"}, "GET", None, threading.get_ident(), perf_counter())
-    request.route = "/items"
-    return request
 
 
 def a_hold(request: Request | None = None, owner: object = None, **noted: Any) -> Checkout:

@@ -5,16 +5,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from threading import get_ident
 
 import pytest
 from sqlalchemy import Connection, QueuePool, StaticPool, create_engine, text
 
 from dbwatch import idling
-from dbwatch.context import _THREAD_TOKEN, REQUEST
 from dbwatch.idling import WATCH, Watch, look
 from dbwatch.records import Checkout, Idling, Request
 from dbwatch.settings import THRESHOLDS
+from tests.core.made import a_request, working_for
 from tests.servers.waiting import eventually
 
 #: As long as everybody looks, with the threshold as it is.
@@ -31,12 +30,8 @@ def stop(watch: Watch) -> None:
 
 @pytest.fixture
 def request_() -> Iterator[Request]:
-    """A request that this thread works for, as in a call of its own."""
-    request = Request({"type": "http", "path": "/"}, "GET", None, get_ident(), time.perf_counter())
-    tokens = REQUEST.set(request), _THREAD_TOKEN.set(None)
-    yield request
-    REQUEST.reset(tokens[0])
-    _THREAD_TOKEN.reset(tokens[1])
+    with working_for(a_request()) as request:
+        yield request
 
 
 @pytest.fixture

@@ -13,12 +13,8 @@ import pytest
 
 from dbwatch import turns
 from dbwatch.context import _LINKS, ThreadToken, owner_is_running, waits_for
-from dbwatch.records import Request
 from tests.core.connections import soon
-
-
-def a_request() -> Request:
-    return Request({"type": "http", "path": "/"}, "GET", None, threading.get_ident(), 0.0)
+from tests.core.made import a_request
 
 
 async def started(coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":

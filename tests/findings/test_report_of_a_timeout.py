@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from threading import get_ident
 
 import pytest
 from sqlalchemy import Engine, QueuePool, create_engine, text
@@ -12,10 +11,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 import dbwatch
 from dbwatch import timeout_report
-from dbwatch.context import _THREAD_TOKEN, REQUEST
+from dbwatch.context import REQUEST
 from dbwatch.facts import Finding
 from dbwatch.findings import FOUND
 from dbwatch.records import Request
+from tests.core.made import a_request, working_for
 
 TIMEOUT = 0.05
 
@@ -30,20 +30,10 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-def a_request() -> Request:
-    request = Request({"type": "http", "path": "/"}, "GET", None, get_ident(), time.perf_counter())
-    request.route = "/items"
-    return request
-
-
 @pytest.fixture
 def request_() -> Iterator[Request]:
-    """A request that this thread works for, as in a call of its own."""
-    request = a_request()
-    tokens = REQUEST.set(request), _THREAD_TOKEN.set(None)
-    yield request
-    REQUEST.reset(tokens[0])
-    _THREAD_TOKEN.reset(tokens[1])
+    with working_for(a_request()) as request:
+        yield request
 
 
 def the_timeout() -> Finding:

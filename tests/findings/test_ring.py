@@ -1,11 +1,10 @@
 """Findings by themselves: kept so long, told to whoever listens, and counted with or without a request."""
 
-from weakref import ref
-
 from dbwatch.facts import Finding
 from dbwatch.findings import KEPT, Findings
 from dbwatch.ledger import Ledger
-from dbwatch.records import Checkout, Request, WatchedPool
+from dbwatch.records import Checkout, Request
+from tests.core.made import a_pool, a_request
 
 NOWHERE = ()
 
@@ -15,14 +14,7 @@ def report(findings: Findings, request: Request | None = None, message: str = ""
 
 
 def a_checkout() -> Checkout:
-    pool = WatchedPool(ref(Findings), None, "shop", size=5, timeout=30.0, is_async=False, shared=False)
-    return Checkout(pool, None, 0.0)
-
-
-def a_request() -> Request:
-    request = Request({"type": "http", "path": "/items"}, "GET", None, 0, 0.0)
-    request.route = "/items"
-    return request
+    return Checkout(a_pool(), None, 0.0)
 
 
 def test_a_finding_of_no_request_has_number_zero_and_one_of_a_request_has_its_number() -> None:

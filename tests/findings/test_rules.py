@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
-from weakref import ref
 
 import pytest
 from sqlalchemy.exc import InvalidRequestError
@@ -14,9 +13,10 @@ from dbwatch.callsites import LIMIT, describe
 from dbwatch.facts import Finding
 from dbwatch.findings import FOUND
 from dbwatch.idling import WATCH
-from dbwatch.ledger import LEDGER, Ledger
-from dbwatch.records import LONG_REQUEST_SECONDS, Changes, Checkout, Idling, Request, Site, WatchedPool
+from dbwatch.ledger import LEDGER
+from dbwatch.records import LONG_REQUEST_SECONDS, Changes, Checkout, Idling, Request, Site
 from dbwatch.settings import THRESHOLDS
+from tests.core.made import a_pool
 
 THRESHOLD = 1.0
 
@@ -57,8 +57,7 @@ def a_request(**noted: Any) -> Request:
 
 def a_hold(request: Request | None, seconds: float, executing: float = 0.0, **noted: Any) -> Checkout:
     """A connection that was given back after so many seconds, in some of which SQL ran."""
-    pool = WatchedPool(ref(Ledger), None, "shop", size=5, timeout=1.0, is_async=False, shared=False)
-    checkout = Checkout(pool, request, 100.0)
+    checkout = Checkout(a_pool(timeout=1.0), request, 100.0)
     checkout.taken_at, checkout.returned_at, checkout.outcome = 100.0, 100.0 + seconds, "ok"
     checkout.statements, checkout.executing, checkout.site = 2, executing, here()
     for name, value in noted.items():
