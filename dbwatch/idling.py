@@ -67,11 +67,11 @@ WATCH = Watch()
 def look(passed: float, late: bool) -> None:
     """Look at every open hold, ``passed`` seconds after the last look."""
     holds = [checkout for pool in POOLS.watched() if pool.open and not pool.shared for checkout in list(pool.open)]
-    of_requests = [(checkout, checkout.request) for checkout in holds if checkout.request is not None]
-    still = standing_still({request.loop for _, request in of_requests if request.loop is not None})
-    for checkout, request in of_requests:
-        if checkout.statements:
-            _look_at(checkout, request, still, passed, late)
+    loops = {checkout.request.loop for checkout in holds if checkout.request is not None}
+    still = standing_still(loop for loop in loops if loop is not None)
+    for checkout in holds:
+        if checkout.request is not None and checkout.statements:
+            _look_at(checkout, checkout.request, still, passed, late)
 
 
 def _look_at(
@@ -82,9 +82,9 @@ def _look_at(
         return
     if idling is None:
         idling = checkout.idling = Idling()
-    if idling.executed != checkout.executing or idling.statements != checkout.statements:
+    if idling.since != checkout.running_since:
         # Something ran since the last look: a stretch begins.
-        idling.executed, idling.statements = checkout.executing, checkout.statements
+        idling.since = checkout.running_since
         idling.gaps += 1
         return
     if late or _runs_elsewhere(checkout, request) or could_go_on(checkout, request, still):

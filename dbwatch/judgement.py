@@ -16,7 +16,7 @@ from dbwatch.findings import FOUND
 from dbwatch.idling import WATCH
 from dbwatch.ledger import LEDGER
 from dbwatch.pools import pool_limit
-from dbwatch.records import LONG_REQUEST_SECONDS, NO_REQUEST, Checkout, Evidence, Request, Site, WatchedPool
+from dbwatch.records import LONG_REQUEST_SECONDS, NO_REQUEST, Checkout, Evidence, Idling, Request, Site, WatchedPool
 from dbwatch.routes import endpoint_site
 from dbwatch.settings import THRESHOLDS
 from dbwatch.sqltext import shortened
@@ -151,19 +151,21 @@ def judge_idle(checkout: Checkout, held: float) -> None:
         min(idle, WATCH.idle_at_most(checkout)) < threshold
         or idle < held / 2
         or checkout.running
-        or checkout.idle_reported
+        or (idling is not None and idling.reported)
     ):
         return
     if checkout.streaming or checkout.interrupted or not checkout.statements:
         return  # what happened meanwhile is not known
-    checkout.idle_reported = True
+    if idling is None:
+        idling = checkout.idling = Idling()
+    idling.reported = True
     request = checkout.request
     end = checkout.returned_at if checkout.returned_at is not None else perf_counter()
     after = 0.0
     if request is not None and request.response_started_at is not None and checkout.taken_at is not None:
         after = max(0.0, end - max(request.response_started_at, checkout.taken_at))
     how = f", {after:.2f} s of it after the response had started" if after >= min(threshold, 0.1) else ""
-    seen = idling.site if idling is not None else ()
+    seen = idling.site
     where = f", seen at {describe(seen)[0]}" if seen else ""
     FOUND.report(
         "idle_hold",
@@ -186,7 +188,7 @@ def judge_open(pool: WatchedPool) -> None:
     now = perf_counter()
     for checkout in list(pool.open):
         request = checkout.request
-        if request is None or checkout.idle_reported or checkout.leaked or not _is_long(request):
+        if request is None or checkout.leaked or not _is_long(request):
             continue
         judge_idle(checkout, checkout.hold_seconds(now))
 

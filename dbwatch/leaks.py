@@ -23,8 +23,8 @@ from dbwatch.ledger import LEDGER
 from dbwatch.records import Checkout, Request
 from dbwatch.turns import closes_generator
 
-#: Checkouts whose verdict waits for their owner's end.
-_deferred: dict[Checkout, None] = {}
+#: Checkouts whose verdict waits for their owner's end, each with the weak reference that will tell of it.
+_deferred: dict[Checkout, ref[Any]] = {}
 
 #: Turns of the event loop after which a generator that was left when the request ended has a task that closes it. The
 #: loop's hook schedules the making of that task, which takes a turn; an exception's traceback keeps a generator alive
@@ -104,7 +104,6 @@ def _defer(checkout: Checkout, until: "ref[Any] | None") -> None:
         _accuse(checkout)
         return
     _prune()
-    _deferred[checkout] = None
 
     def ended(_owner: object) -> None:
         # May run inside a garbage collection: the fold passes the verdict.
@@ -114,7 +113,7 @@ def _defer(checkout: Checkout, until: "ref[Any] | None") -> None:
         ended(owner)
         LEDGER.try_fold()
 
-    checkout.owner_watch = ref(owner, ended)
+    _deferred[checkout] = ref(owner, ended)
     # A task of another loop may not be touched from here; its weak reference has to do.
     if isinstance(owner, Task) and owner.get_loop() is _get_running_loop():
         owner.add_done_callback(done)

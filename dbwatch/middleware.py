@@ -213,7 +213,7 @@ def _by_message(request: Request, receive: Receive) -> Receive:
 
     def received() -> Awaitable[Message]:
         if request.ran is not None:
-            request.ran.clear()
+            request.ran = ""
         return receive()
 
     return received

@@ -16,7 +16,8 @@ Outcome = Literal["ok", "timeout", "error", "cancelled"]
 #: Lines of the app's own code, innermost first: (code object, line number). Formatted only when somebody reads them.
 Site = tuple[tuple[CodeType, int], ...]
 
-#: Statements by text: when one ran, if it did once; else how often in quick succession, and when it last did.
+#: Statements by text: when one ran, if it did once; else how often in quick succession, and when it last did. The time
+#: of a request's first is not kept.
 Runs = dict[str, float | tuple[int, float]]
 
 #: Marks of routes in labels and reports. The parentheses keep them apart from every real path.
@@ -168,7 +169,6 @@ class Checkout:
         "connected",
         "connection_id",
         "executing",
-        "idle_reported",
         "idling",
         "interrupted",
         "last_statement",
@@ -178,7 +178,6 @@ class Checkout:
         "outcome",
         "overflow",
         "owner",
-        "owner_watch",
         "ping",
         "pool",
         "proxy",
@@ -222,7 +221,6 @@ class Checkout:
         self.proxy: ref[Any] | None = None
         self.connection_id = 0
         self.owner: ref[Any] | None = None
-        self.owner_watch: ref[Any] | None = None
         self.site: Site = ()
         self.overflow = False
         self.leaked = False
@@ -242,7 +240,6 @@ class Checkout:
         self.on_loop = False
         self.blocked = 0.0
         self.last_statement = ""
-        self.idle_reported = False
         #: What was seen of a hold in which nothing ran, None if no look met it.
         self.idling: Idling | None = None
         #: True once a statement was cancelled: what the driver does after that is not known.
@@ -317,12 +314,11 @@ class Changes:
 class Idling:
     """What was seen of a hold while nothing ran in it. Times in seconds."""
 
-    __slots__ = ("excused", "executed", "gaps", "seen", "site", "statements")
+    __slots__ = ("excused", "gaps", "reported", "seen", "since", "site")
 
     def __init__(self) -> None:
-        #: Executing time and statements at the last look, by which the next one knows that nothing ran.
-        self.executed = -1.0
-        self.statements = 0
+        #: Since when nothing ran, at the last look, by which the next one knows that nothing ran meanwhile.
+        self.since = -1.0
         #: Idle by the holder's own doing, as far as two looks in a row have seen it.
         self.seen = 0.0
         #: Stretches in which nothing ran. Of each, what was before its first look and after its last is unseen.
@@ -331,6 +327,8 @@ class Idling:
         self.excused = 0.0
         #: The lines at which the holder was.
         self.site: Site = ()
+        #: True once it was reported.
+        self.reported = False
 
 
 class Request:
@@ -426,9 +424,9 @@ class Request:
         self.blocked_at: tuple[str, Site] | None = None
         #: When it last gave a connection back.
         self.gave_back_at = 0.0
-        #: The statements it ran, None once its response has started: the same SELECT again after that is a stream that
-        #: polls, or work of its own.
-        self.ran: Runs | None = {}
+        #: The only statement it ran, empty before; from the second on a table of them, which most requests never need.
+        #: None once the response has started: the same SELECT again after that is a stream that polls, or other work.
+        self.ran: str | Runs | None = ""
 
 
 class Evidence:

@@ -143,7 +143,7 @@ def wrap_twophase(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @guarded("statements.begin")
-def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | None:  # noqa: C901  one call, not four
+def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | None:  # noqa: C901, PLR0912  one call, not four
     """A statement begins: find its hold through the connection it runs on, or None."""
     try:
         # What ``context.root_connection.info`` returns five calls later; the names are private (2.0 and 2.1).
@@ -165,12 +165,20 @@ def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | No
         used_by(checkout, request)
     if request is not None:
         ran = request.ran
-        if ran is not None:
+        if isinstance(ran, dict):
             if statement in ran:
                 count_again(request, checkout, ran, context, now)
             else:
                 if len(ran) >= REMEMBERED_STATEMENTS:
                     ran.clear()
+                ran[statement] = now
+        elif ran == "":
+            request.ran = statement
+        elif ran is not None:
+            ran = request.ran = {ran: 0.0}
+            if statement in ran:
+                count_again(request, checkout, ran, context, now)
+            else:
                 ran[statement] = now
     if checkout.running_what is None:
         checkout.running_since = now

@@ -37,7 +37,6 @@ def test_a_new_pool_a_new_checkout_and_a_new_request_have_nothing_to_their_names
         "starved",
         "streaming",
         "on_loop",
-        "idle_reported",
         "interrupted",
     )
     assert not any(getattr(checkout, flag) for flag in flags)

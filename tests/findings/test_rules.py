@@ -144,13 +144,19 @@ def test_a_hold_is_idle_if_nothing_ran_for_the_threshold_and_for_half_of_it(
         {"streaming": True},
         {"interrupted": True},
         {"statements": 0},
-        {"idle_reported": True},
         {"running_what": object()},
     ],
 )
 def test_a_hold_of_which_it_is_not_known_or_known_already_is_not_reported(noted: dict[str, Any]) -> None:
     judgement.judge_idle(a_hold(a_request(), 5.0, **noted), 5.0)
     assert found() == []
+
+
+def test_a_hold_that_nobody_looked_at_is_reported_once() -> None:
+    hold = a_hold(a_request(), 5.0)
+    for _ in range(2):
+        judgement.judge_idle(hold, 5.0)
+    assert found() == ["idle_hold"]
 
 
 def test_a_hold_without_a_request_is_not_judged_at_its_end() -> None:
