@@ -29,7 +29,9 @@ def count_again(request: Request, checkout: Checkout, ran: Runs, context: Any, n
     times, last = (1, run) if isinstance(run, float) else run
     times = times + 1 if now - max(last, checkout.running_since, request.gave_back_at) < POLL_SECONDS else 1
     ran[statement] = (times, now)
-    if times == THRESHOLDS.repeated_statements and not _asks_for_many(statement, context):
+    if times != THRESHOLDS.repeated_statements or request.response_started_at is not None:
+        return  # a thread that ran a statement at that very moment has begun to count again
+    if not _asks_for_many(statement, context):
         judgement.repeated(request, checkout, statement, call_site(sys._getframe(2)), times)
 
 
