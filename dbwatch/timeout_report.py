@@ -154,7 +154,10 @@ def _class_of(checkout: Checkout, waited: float, now: float) -> Verdict:
     if age < waited / 2:
         idles = checkout.statements and not checkout.streaming
         return "idle_holds" if idles and idle >= max(IDLE_SECONDS, age / 2) else "too_small"
-    return "long_transactions" if executing >= age / 2 or checkout.streaming else "idle_holds"
+    if executing >= age / 2 or checkout.streaming:
+        return "long_transactions"
+    # Who has given up waiting for another rolls back next; what it has idled for was that wait.
+    return "nested" if checkout.starved else "idle_holds"
 
 
 def _line(holder: Holder) -> str:

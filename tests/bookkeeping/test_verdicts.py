@@ -46,6 +46,7 @@ def holder(
         (holder(WAITED, WAITED / 2), "long_transactions"),
         (holder(WAITED, WAITED, runs=True, starved=True), "long_transactions"),
         (holder(WAITED, starved=True), "nested"),
+        (holder(WAITED, 0.01, runs=True, starved=True), "nested"),
         (holder(WAITED, WAITED / 2, runs=True), "long_transactions"),
         (holder(WAITED, WAITED / 2 - 0.01), "idle_holds"),
         (holder(WAITED * 0.75, WAITED * 0.75), "long_transactions"),
