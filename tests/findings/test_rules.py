@@ -201,7 +201,7 @@ def test_how_long_a_hold_outlasted_the_start_of_the_response_is_said_from_a_tent
 def test_of_holds_that_are_open_those_of_long_requests_alone_are_judged_and_each_once() -> None:
     long, short = a_request(), a_request()
     long.started_at -= LONG_REQUEST_SECONDS + 1.0
-    holds = [a_hold(request, 5.0, returned_at=None, taken_at=perf_counter() - 5.0) for request in (long, short, None)]
+    holds = [a_hold(request, 5.0, returned_at=None, taken_at=perf_counter() - 5.0) for request in (None, short, long)]
     leaked = a_hold(long, 5.0, returned_at=None, taken_at=perf_counter() - 5.0, leaked=True)
     pool = holds[0].pool
     for hold in (*holds, leaked):
@@ -387,6 +387,19 @@ def test_what_is_no_refusal_of_concurrency_is_no_finding_and_a_chain_without_end
     assert request.evidence is not None
 
 
+@pytest.mark.parametrize(("links", "known"), [(19, True), (20, False)])
+def test_a_refusal_is_looked_for_among_twenty_errors_that_led_to_the_last(links: int, known: bool) -> None:
+    error: Exception = InvalidRequestError(REFUSAL)
+    for _ in range(links):
+        later = InvalidRequestError("Object is already attached to session")
+        later.__context__ = error
+        error = later
+    request = a_request()
+    assert isinstance(error, InvalidRequestError)
+    judgement.refused_concurrency(request, error)
+    assert bool(request.evidence) is known
+
+
 def test_the_lines_of_a_refusal_are_the_apps_innermost_first_and_not_more_than_of_a_checkout() -> None:
     def refuse(depth: int) -> None:
         if depth:
@@ -410,7 +423,10 @@ def test_the_line_of_a_session_is_the_last_of_so_many_and_stands_there_once() ->
     assert judgement._with_last(site, ()) == site
     assert judgement._with_last(site, here()) == (*site[:-1], here()[0])
     assert judgement._with_last(site, site[1:2]) == site
-    assert judgement._with_last(site[:1], here()) == (site[0], here()[0])
+    # Of the others it is the first, be the last of them there already or not.
+    assert judgement._with_last(site[:1], (here()[0], site[0])) == (site[0], here()[0])
+    assert judgement._with_last(site[:1], (here()[0], site[1])) == (site[0], here()[0])
+    assert judgement._with_last(site[:1], (site[0], here()[0])) == site[:1]
 
 
 def test_a_stale_connection_and_an_engine_made_again_are_told_with_their_numbers() -> None:
