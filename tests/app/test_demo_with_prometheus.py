@@ -27,9 +27,9 @@ from tests.servers.prometheus import Prometheus
 from tests.servers.waiting import eventually
 
 DATABASE = "scraped_shop"
-USERS, RATE, SECONDS = 12, 60, 12.0
+USERS, RATE, SECONDS = 12, 60, 15.0
 SIZE, OVERFLOW, TIMEOUT = 3, 1, 25.0
-LOCK_AFTER, LOCKED = 3.0, 5.0
+LOCK_AFTER, LOCKED = 3.0, 8.0
 POOLS = ("sync", "async")
 SCRAPE_SECONDS = 0.5
 
