@@ -29,9 +29,10 @@ def count_again(request: Request, checkout: Checkout, ran: Runs, context: Any, n
     times, last = (1, run) if isinstance(run, float) else run
     times = times + 1 if now - max(last, checkout.running_since, request.gave_back_at) < POLL_SECONDS else 1
     ran[statement] = (times, now)
-    if times != THRESHOLDS.repeated_statements or request.response_started_at is not None:
-        return  # a thread that ran a statement at that very moment has begun to count again
-    if not _asks_for_many(statement, context):
+    if times != THRESHOLDS.repeated_statements or _asks_for_many(statement, context):
+        return
+    # A thread that ran a statement just when the response started has begun to count again.
+    if request.response_started_at is None:
         judgement.repeated(request, checkout, statement, call_site(sys._getframe(2)), times)
 
 

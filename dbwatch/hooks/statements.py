@@ -175,6 +175,7 @@ def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | No
         elif ran == "":
             request.ran = statement
         elif ran is not None:
+            # Not one with the branch above: each further statement would pay for it.
             ran = request.ran = {ran: 0.0}
             if statement in ran:
                 count_again(request, checkout, ran, context, now)
