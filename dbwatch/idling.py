@@ -96,5 +96,10 @@ def _look_at(
 
 
 def _runs_elsewhere(checkout: Checkout, request: Request) -> bool:
-    """True if the request runs SQL on another connection meanwhile: one session may have a primary and a replica."""
+    """True if the request runs SQL on another connection meanwhile, or is about to have one: one session may have a
+    primary and a replica.
+    """
+    attempt = request.attempt
+    if request.waiting or (attempt is not None and attempt.outcome is None):
+        return True
     return any(other is not checkout and other.running_what is not None for other in list(request.open))

@@ -145,19 +145,13 @@ def hold_ended(checkout: Checkout) -> None:
 def judge_idle(checkout: Checkout, held: float) -> None:
     """Report an idle hold, if it is one: enough idle time, half of the hold, and nothing streamed."""
     threshold = THRESHOLDS.idle_hold_seconds
-    idling = checkout.idling
-    idle = held - checkout.executing - (idling.excused if idling is not None else 0.0)
-    if (
-        min(idle, WATCH.idle_at_most(checkout)) < threshold
-        or idle < held / 2
-        or checkout.running
-        or (idling is not None and idling.reported)
-    ):
+    idling = checkout.idling or Idling()
+    idle = held - checkout.executing - idling.excused
+    if min(idle, WATCH.idle_at_most(checkout)) < threshold or idle < held / 2 or checkout.running or idling.reported:
         return
     if checkout.streaming or checkout.interrupted or not checkout.statements:
         return  # what happened meanwhile is not known
-    if idling is None:
-        idling = checkout.idling = Idling()
+    checkout.idling = idling
     idling.reported = True
     request = checkout.request
     end = checkout.returned_at if checkout.returned_at is not None else perf_counter()

@@ -312,6 +312,7 @@ def _end(request: Request, chosen: Settings) -> None:
             request.held_at_end = sum(checkout.hold_seconds(now) for checkout in list(request.open))
             judge(request)
         request.reported = True
+        request.attempt = None
         LEDGER.post(request_ended, request)
     else:
         request.route = route_at_hand(request)  # what it has spawned may yet be heard of

@@ -339,6 +339,7 @@ class Request:
 
     __slots__ = (
         "app",
+        "attempt",
         "blocked",
         "blocked_at",
         "checkout_seconds",
@@ -399,6 +400,8 @@ class Request:
         self.open: list[Checkout] = []
         #: Checkouts of this request that are blocked in a pool's queue now.
         self.waiting: dict[Checkout, None] | None = None
+        #: The last checkout it began, under way as long as that has no outcome. Dropped at its end, for it refers back.
+        self.attempt: Checkout | None = None
         # Set where a checkout begins: tells at the end whether the request touched a pool at all.
         self.tried = False
         # True once the totals are in the route's series; what comes later is added there directly.

@@ -72,15 +72,15 @@ def begin(pool: Any) -> Attempt:
     if LEDGER.not_started or len(LEDGER.facts) >= BATCH:
         LEDGER.fold_if_due()
     watched = pool.__dict__.get(POOL_ATTRIBUTE) or POOLS.of(pool)
-    request, spawner = REQUEST.get(), None
-    if request is not None:
-        if request.ended_at is None:
-            request.tried = True
-        else:
-            request, spawner = None, request  # a task that outlived its request asks for itself
-    checkout = Checkout(watched, request, perf_counter())
-    if spawner is not None:
-        checkout.spawner = spawner
+    request = REQUEST.get()
+    if request is None:
+        checkout = Checkout(watched, None, perf_counter())
+    elif request.ended_at is None:
+        checkout = request.attempt = Checkout(watched, request, perf_counter())
+        request.tried = True
+    else:
+        checkout = Checkout(watched, None, perf_counter())
+        checkout.spawner = request  # a task that outlived its request asks for itself
     return checkout, ATTEMPT.set(checkout)
 
 

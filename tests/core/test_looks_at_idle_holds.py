@@ -101,6 +101,27 @@ def test_time_in_which_looks_come_late_or_sql_runs_elsewhere_is_excused(
     assert (seen_of(hold).seen, seen_of(hold).excused) == (PAUSE, 2.5 + PAUSE)
 
 
+def test_time_in_which_the_request_waits_for_another_connection_is_excused(
+    connections: list[Connection], request_: Request
+) -> None:
+    hold, other = request_.open
+    assert request_.attempt is other
+    connections[0].execute(text("SELECT 1"))
+    look(PAUSE, False)
+    look(PAUSE, False)
+    assert (seen_of(hold).seen, seen_of(hold).excused) == (PAUSE, 0.0)
+    request_.attempt = Checkout(hold.pool, request_, time.perf_counter())
+    look(PAUSE, False)
+    assert (seen_of(hold).seen, seen_of(hold).excused) == (PAUSE, PAUSE)
+    request_.waiting = {request_.attempt: None}
+    request_.attempt = None  # another was begun after it, served, and given back
+    look(PAUSE, False)
+    assert (seen_of(hold).seen, seen_of(hold).excused) == (PAUSE, 2 * PAUSE)
+    request_.waiting.clear()
+    look(PAUSE, False)
+    assert (seen_of(hold).seen, seen_of(hold).excused) == (2 * PAUSE, 2 * PAUSE)
+
+
 def test_a_hold_of_a_shared_connection_is_not_looked_at(connections: list[Connection], request_: Request) -> None:
     engine = create_engine("sqlite://", poolclass=StaticPool)
     with engine.connect() as connection:

@@ -4,10 +4,11 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from fastapi.responses import StreamingResponse
-from sqlalchemy import text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
@@ -87,6 +88,58 @@ def kept_from_its_turn(stage: Stage) -> None:
             await blocking
 
 
+def slow_to_connect(engine: Engine) -> Engine:
+    """The engine, whose connections come ``IDLE`` seconds after they were asked for."""
+
+    @event.listens_for(engine, "do_connect", named=True)
+    def wait(**_arguments: Any) -> None:
+        carrier()
+
+    return engine
+
+
+def on_two_databases(stage: Stage) -> None:
+    """One session with a primary and a replica, which is slow to connect; the primary is idle meanwhile."""
+    primary, replica = stage.engine(), slow_to_connect(stage.engine())
+
+    @stage.app.get("/orders")
+    def compare() -> None:
+        with Session(primary) as session:
+            session.execute(text("SELECT 1"))
+            session.execute(text("SELECT 2"), bind_arguments={"bind": replica})
+
+
+def on_two_databases_in_tasks(stage: Stage) -> None:
+    """The one connection of the replica is another request's; the primary is idle meanwhile."""
+    primary, replica = stage.async_engine(), stage.async_engine(pool_size=1, max_overflow=0)
+
+    async def keep() -> None:
+        async with replica.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+            await asyncio.sleep(IDLE)
+
+    @stage.app.get("/orders")
+    async def compare() -> None:
+        keeper = asyncio.create_task(keep(), context=stage.outside)
+        await asyncio.sleep(0.05)
+        async with AsyncSession(primary) as session, AsyncSession(replica) as other:
+            await session.execute(text("SELECT 1"))
+            await other.execute(text("SELECT 2"))
+        await keeper
+
+
+def after_another_database(stage: Stage) -> None:
+    """A connection of the replica was had long before; nothing is asked of it while the primary is idle."""
+    primary, replica = stage.engine(), stage.engine()
+
+    @stage.app.get("/orders")
+    def track() -> None:
+        with Session(primary) as session:
+            session.execute(text("SELECT 1"))
+            session.execute(text("SELECT 2"), bind_arguments={"bind": replica})
+            carrier()
+
+
 ASYNC = ("sqlite-aiosqlite", "postgres-asyncpg")
 
 
@@ -119,6 +172,28 @@ def test_a_holder_that_is_not_given_its_turn_is_not_accused(
     with stage(database, build, idle_hold_seconds=0.3) as visitor:
         assert visitor.get("/orders").is_success
         assert visitor.findings() == ()
+
+
+@pytest.mark.parametrize(
+    ("build", "database"),
+    [
+        (on_two_databases, "sqlite-pysqlite"),
+        (on_two_databases, "postgres-psycopg"),
+        *((on_two_databases_in_tasks, database) for database in ASYNC),
+    ],
+)
+def test_a_hold_is_not_accused_while_its_request_waits_for_a_connection_of_another_database(
+    build: Callable[[Stage], None], database: str, stage: StageApp
+) -> None:
+    with stage(database, build, idle_hold_seconds=0.3, slow_checkout_seconds=60.0) as visitor:
+        assert visitor.get("/orders").is_success
+        assert visitor.findings() == ()
+
+
+def test_having_had_a_connection_of_another_database_excuses_no_idle_hold(stage: StageApp) -> None:
+    with stage("sqlite-pysqlite", after_another_database, idle_hold_seconds=0.3) as visitor:
+        assert visitor.get("/orders").is_success
+        assert {found.finding for found in visitor.findings()} == {"idle_hold"}
 
 
 def a_pool_of_one(stage: Stage) -> None:
