@@ -5,7 +5,7 @@ An accusation needs a proof; every threshold is an option, and what stays in dou
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from time import perf_counter
 from types import CodeType
 
@@ -16,7 +16,17 @@ from dbwatch.findings import FOUND
 from dbwatch.idling import WATCH
 from dbwatch.ledger import LEDGER
 from dbwatch.pools import pool_limit
-from dbwatch.records import LONG_REQUEST_SECONDS, NO_REQUEST, Checkout, Evidence, Idling, Request, Site, WatchedPool
+from dbwatch.records import (
+    LONG_REQUEST_SECONDS,
+    NO_REQUEST,
+    UNKNOWN,
+    Checkout,
+    Evidence,
+    Idling,
+    Request,
+    Site,
+    WatchedPool,
+)
 from dbwatch.routes import endpoint_site
 from dbwatch.settings import THRESHOLDS
 from dbwatch.sqltext import shortened
@@ -216,7 +226,9 @@ def _report_evidence(request: Request) -> None:
 def proven(request: Request) -> Iterator[tuple[str, Evidence]]:
     """What has been proven against a request so far and will be reported at its end: names of findings, with proof."""
     for (finding, _), proof in list((request.evidence or {}).items()):
-        if finding != "lost_write" or _succeeded(request):
+        if finding == "lost_write" and not _succeeded(request):
+            continue
+        if proof.before is None or proof.before == request.writes:
             yield finding, proof
 
 
@@ -297,6 +309,22 @@ def shared(request: Request, checkout: Checkout, site: Site, how: str) -> None:
     accuse(request, "shared_session", checkout.pool.name, site, detail, taken_by_request=taken)
 
 
+def never_sent(request: Request, pool: str, site: Site, instances: Sequence[object], *, told: bool) -> None:
+    """A session was closed, and no statement had been sent for objects that it was ``told`` to save or delete, or that
+    were changed. Another session may yet save them: what the request writes after this refutes it.
+    """
+    names = ", ".join(sorted({type(instance).__name__ for instance in instances})[:3])
+    objects = f"{_count(len(instances), 'object')} ({names})"
+    detail = (
+        f"The session was closed and had sent nothing for {objects} that it was told to save or delete."
+        if told
+        else f"The session was closed with {objects} changed and not saved, and this {request.method} wrote nothing."
+    )
+    proof = accuse(request, "lost_write", pool, site, detail, objects=len(instances))
+    if proof.count == 1:
+        proof.before = request.writes
+
+
 def stale(checkout: Checkout, site: Site, error: str) -> None:
     """The first statement on a pooled connection met a dead server."""
     request = checkout.request
@@ -343,7 +371,7 @@ def refused_concurrency(request: Request, error: InvalidRequestError) -> None:
         if APP_CODE.owns(trace.tb_frame.f_code):
             site.insert(0, (trace.tb_frame.f_code, trace.tb_lineno))
         trace = trace.tb_next
-    accuse(request, "shared_session", "(unknown)", tuple(site[:LIMIT]), f"SQLAlchemy refused it: {refusal}")
+    accuse(request, "shared_session", UNKNOWN, tuple(site[:LIMIT]), f"SQLAlchemy refused it: {refusal}")
 
 
 def _refuses_concurrency(error: BaseException) -> bool:

@@ -24,6 +24,8 @@ Runs = dict[str, float | tuple[int, float]]
 UNMATCHED: Final = "(unmatched)"
 NO_REQUEST: Final = "(none)"
 OTHER: Final = "(other)"
+#: The name of a pool that cannot be told.
+UNKNOWN: Final = "(unknown)"
 
 
 def writable(label: str) -> str:
@@ -373,6 +375,7 @@ class Request:
         "tried",
         "wait",
         "waiting",
+        "writes",
         "__weakref__",
     )
 
@@ -430,12 +433,14 @@ class Request:
         #: The only statement it ran, empty before; from the second on a table of them, which most requests never need.
         #: None once the response has started: the same SELECT again after that is a stream that polls, or other work.
         self.ran: str | Runs | None = ""
+        #: Statements so far that may have changed rows.
+        self.writes = 0
 
 
 class Evidence:
     """One proven mistake of a request, how often it was seen, and the numbers that go with it."""
 
-    __slots__ = ("count", "detail", "numbers", "pool", "site")
+    __slots__ = ("before", "count", "detail", "numbers", "pool", "site")
 
     def __init__(self, pool: str, site: Site, detail: str, numbers: dict[str, float]) -> None:
         self.pool = pool
@@ -444,3 +449,5 @@ class Evidence:
         self.detail = detail
         self.numbers = numbers
         self.count = 1
+        #: How many writes of the request came before it, if any after it refutes it.
+        self.before: int | None = None

@@ -79,11 +79,13 @@ _KINDS = (
     ),
     FindingKind(
         "lost_write",
-        "Changed rows were rolled back on a successful response",
+        "Changes were lost on a successful response",
         "INSERT, UPDATE or DELETE changed rows of a table that is not temporary, the transaction was neither committed "
-        "nor rolled back by the app, the connection's return rolled it back, and the response was a success.",
-        "The session was closed without a commit, so the database threw the changes away although the client was told "
-        "that all went well.",
+        "nor rolled back by the app, the connection's return rolled it back, and the response was a success. Or: a "
+        "session was closed before it had sent anything for an object that it was told to save or delete, or that was "
+        "changed in a PUT or PATCH which wrote nothing.",
+        "The session was closed without a commit, so the changes are gone although the client was told that all went "
+        "well.",
         "Commit before the session is closed, or write inside `with session.begin():`.",
     ),
     FindingKind(

@@ -6,7 +6,19 @@ listener, even an empty one, makes every connection about 14 µs dearer for the 
 
 from threading import Lock
 
-from dbwatch.hooks import connections, driver, engines, errors, limits, pool, sessions, statements, unwinding, wait
+from dbwatch.hooks import (
+    connections,
+    driver,
+    engines,
+    errors,
+    limits,
+    pool,
+    sessions,
+    statements,
+    unsaved,
+    unwinding,
+    wait,
+)
 from dbwatch.hooks.switch import SWITCH
 
 _lock = Lock()
@@ -28,6 +40,7 @@ def install(*, server_limits: bool = False) -> None:
             errors.install()
             driver.install()
             sessions.install()
+            unsaved.install()
             unwinding.install()
             approximate = wait.install()
             if approximate:

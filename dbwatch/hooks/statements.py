@@ -290,7 +290,11 @@ def statement_succeeded(checkout: Checkout, dialect: Any, cursor: Any, statement
     """The statement is over and did not fail: what did it do to the transaction?"""
     _over(checkout)
     kind = KNOWN.get(statement) or kind_of(statement)
-    if kind is READ or kind is OTHER:
+    if kind is READ:
+        return
+    if checkout.request is not None:
+        checkout.request.writes += 1
+    if kind is OTHER:
         return
     changes = checkout.changes
     if changes is None:
@@ -300,7 +304,12 @@ def statement_succeeded(checkout: Checkout, dialect: Any, cursor: Any, statement
             if not changes.writes:
                 changes.site = call_site(sys._getframe(1))
             changes.writes += 1
-    elif kind is StatementKind.SAVEPOINT:
+    else:
+        _control_transaction(changes, kind, dialect, statement)
+
+
+def _control_transaction(changes: Changes, kind: StatementKind, dialect: Any, statement: str) -> None:
+    if kind is StatementKind.SAVEPOINT:
         changes.savepoints[savepoint_name(statement)] = changes.writes
     elif kind is StatementKind.ROLLBACK_TO:
         changes.writes = changes.savepoints.get(savepoint_name(statement), changes.writes)

@@ -16,9 +16,9 @@ from benchmarks.workloads import WORKLOADS, fill
 pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the budgets are of Python 3.11")
 
 #: Bytecodes of a request that touches no pool.
-NO_DATABASE = 560
+NO_DATABASE = 565
 #: Of a request with a session, a checkout and a statement, the folding of its facts included.
-ONE_STATEMENT = 2710
+ONE_STATEMENT = 2740
 #: Of each further statement.
 FURTHER_STATEMENT = 210
 

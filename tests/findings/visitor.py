@@ -31,6 +31,10 @@ class Visitor:
         """One POST."""
         return self._client.post(path, **options)
 
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """One request of any method."""
+        return self._client.request(method, path, **options)
+
     def stream(self, path: str) -> Any:
         """A GET whose body is read as it comes."""
         return self._client.stream("GET", path)
