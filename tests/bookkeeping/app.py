@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -22,11 +22,32 @@ from starlette.websockets import WebSocket
 LIMIT = 3
 #: Every page once, in an order that leaves nothing out: what is leaked is given back before the pools are filled.
 PAGES = (
-    *("leave", "read", "write", "roll_back", "orm", "leak", "give_back", "time_out", "drop", "detach", "invalidate"),
-    *("break_down", "new_engine", "boom", "mistake", "read_async", "write_async", "leak_async", "give_back_async"),
+    *("leave", "read", "write", "roll_back", "orm", "forget", "leak", "give_back", "time_out", "drop", "detach"),
+    *(
+        "invalidate",
+        "break_down",
+        "new_engine",
+        "boom",
+        "mistake",
+        "read_async",
+        "write_async",
+        "leak_async",
+        "give_back_async",
+    ),
     *("time_out_async", "stream", "block", "no_such_page", "fill", "fill_async"),
 )
 _OPTIONS: dict[str, Any] = {"pool_size": 2, "max_overflow": 1, "pool_timeout": 0.05, "pool_pre_ping": True}
+
+
+class Base(DeclarativeBase):
+    """The metadata."""
+
+
+class Visit(Base):
+    """A page that was visited."""
+
+    __tablename__ = "visit"
+    page: Mapped[str] = mapped_column(primary_key=True)
 
 
 class App:
@@ -78,6 +99,14 @@ class App:
             session.execute(text("INSERT INTO visit VALUES ('lost')"))
             session.rollback()
             return str(session.scalar(text("SELECT count(*) FROM visit WHERE page = 'lost'")))
+
+    def forget(self) -> str:
+        with Session(self.sync) as session:
+            session.add(Visit(page="flushed"))
+            session.flush()
+            session.rollback()
+            session.add(Visit(page="forgotten"))
+            return str(len(session.new))
 
     def leak(self) -> str:
         self._leaked.append(self.sync.connect())
