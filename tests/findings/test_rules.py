@@ -329,6 +329,21 @@ def test_a_long_request_tells_what_has_been_proven_before_its_end_and_not_again(
     assert found() == ["shared_session"]
 
 
+def test_what_a_later_write_refutes_hides_nothing_that_comes_after_it() -> None:
+    request = a_request()
+    judgement.never_sent(request, "shop", here(), [request], told=True)
+    judgement.accuse(request, "nested_checkout", "shop", here(), "Nested.")
+    request.writes += 1
+    assert [finding for finding, _proof in judgement.proven(request)] == ["nested_checkout"]
+
+
+def test_a_lost_write_of_a_failure_hides_nothing_that_comes_after_it() -> None:
+    request = a_request(status=400)
+    judgement.accuse(request, "lost_write", "shop", here(), "Lost.")
+    judgement.accuse(request, "nested_checkout", "shop", here(), "Nested.")
+    assert [finding for finding, _proof in judgement.proven(request)] == ["nested_checkout"]
+
+
 def test_a_request_that_tried_nothing_is_no_request_of_the_metrics() -> None:
     request = a_request(tried=False)
     judgement.request_ended(request)
