@@ -36,6 +36,8 @@ class TCPProxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._server: asyncio.Server | None = None
+        #: Bound and not listening: keeps the port from everybody else while connections are refused.
+        self._kept: socket.socket | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tcp-proxy", daemon=True)
         self._thread.start()
@@ -90,12 +92,21 @@ class TCPProxy:
 
     async def _listen(self) -> None:
         if self._server is None:
+            self._give_up_port()
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
 
     async def _stop_listening(self) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
+            self._kept = socket.socket()
+            self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._kept.bind(("127.0.0.1", self.port))
+
+    def _give_up_port(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     async def _reset(self) -> None:
         for link in list(self._links):
@@ -103,6 +114,7 @@ class TCPProxy:
 
     async def _close(self) -> None:
         await self._stop_listening()
+        self._give_up_port()
         await self._reset()
         for task in self._tasks:
             task.cancel()

@@ -103,6 +103,15 @@ def test_refusing_concerns_new_connections_only(proxy: TCPProxy) -> None:
         assert ask(client) == b"HELLO"
 
 
+def test_nobody_else_gets_the_port_while_connections_are_refused(proxy: TCPProxy) -> None:
+    proxy.refuse()
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", proxy.port))
+    proxy.restore()
+    with connect(proxy) as client:
+        assert ask(client) == b"HELLO"
+
+
 def test_a_reset_breaks_what_is_open_and_lets_new_connections_in(proxy: TCPProxy) -> None:
     with connect(proxy) as client:
         assert ask(client) == b"HELLO"
