@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from benchmarks.variants import dbwatch_on
 from dbwatch import DBWatchMiddleware, judgement, middleware
-from dbwatch.hooks import driver, sessions, unwinding
+from dbwatch.hooks import driver, sessions, unsaved, unwinding
 from dbwatch.idling import WATCH
 from dbwatch.ledger import LEDGER
 from dbwatch.records import Request
@@ -27,7 +27,7 @@ class _Unsuspected(Request):
 
 def instrument(app: FastAPI, _engine: Engine) -> None:
     part: Any
-    for part in (driver, sessions, unwinding):
+    for part in (driver, sessions, unsaved, unwinding):
         part.install = _nothing
     facts: Any = judgement
     facts.attempt_ended, facts.hold_ended = LEDGER.attempt_ended, LEDGER.hold_ended
