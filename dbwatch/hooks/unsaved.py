@@ -1,8 +1,9 @@
 """Objects that a session was to save or delete, and that were gone with its close before any statement was sent.
 
-Nothing below the ORM can tell of them. What proves the wish to save is ``add()``, ``delete()`` or ``merge()``: an
-object that is merely changed may have been dressed for the response, and one that came along by a cascade was never
-asked for. Only a PUT or PATCH that wrote nothing at all can have meant nothing but the change.
+Nothing below the ORM can tell of them. What proves the wish to save is ``add()``, ``delete()`` or a ``merge()`` of
+something new: an object that is merely changed may have been dressed for the response, one that came along by a cascade
+was never asked for, and a merge of what there is may only attach it to this session. Only a PUT or PATCH that wrote
+nothing at all can have meant nothing but the change.
 """
 
 import functools
@@ -30,16 +31,28 @@ _CHANGING_METHODS = frozenset({"PUT", "PATCH"})
 
 
 def wrap_telling(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``Session.add()``, ``delete()`` or ``merge()`` with the line noted."""
+    """``Session.add()`` or ``delete()`` with the line noted."""
 
     @functools.wraps(original)
-    def tell(self: Any, instance: Any, *args: Any, **kwargs: Any) -> Any:
-        result = original(self, instance, *args, **kwargs)
+    def tell(self: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, instance, *args, **kwargs)
         if SWITCH.on:
-            told(self, instance if result is None else result)
-        return result
+            told(self, instance)
 
     return tell
+
+
+def wrap_merge(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``Session.merge()`` with the line noted that merges something new."""
+
+    @functools.wraps(original)
+    def merge(self: Any, *args: Any, **kwargs: Any) -> Any:
+        instance = original(self, *args, **kwargs)
+        if SWITCH.on:
+            merged(self, instance)
+        return instance
+
+    return merge
 
 
 @guarded("unsaved.told")
@@ -50,6 +63,13 @@ def told(session: Any, instance: Any) -> None:
         state = instance_state(instance)
         if _unsaved(session, state):
             session.__dict__[_TOLD] = state, call_site(sys._getframe(1))
+
+
+@guarded("unsaved.merged")
+def merged(session: Any, instance: Any) -> None:
+    """A session was given an object that another one, or none, had."""
+    if instance_state(instance) in session._new:  # noqa: SLF001  as below
+        told(session, instance)
 
 
 def _unsaved(session: Any, state: Any) -> bool:
@@ -105,8 +125,9 @@ def _pool_name(session: Any, request: Request) -> str:
 
 def install() -> None:
     """Hook every session."""
-    for name in ("add", "delete", "merge"):
+    for name in ("add", "delete"):
         setattr(Session, name, wrap_telling(getattr(Session, name)))
+    Session.merge = wrap_merge(Session.merge)  # type: ignore[method-assign]
     for name in ("close", "reset"):
         setattr(Session, name, wrap_close(getattr(Session, name)))
     event.listen(Session, "after_flush", on_after_flush)

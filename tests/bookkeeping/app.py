@@ -106,6 +106,7 @@ class App:
             session.flush()
             session.rollback()
             session.add(Visit(page="forgotten"))
+            session.merge(Visit(page="forgotten as well"))
             return str(len(session.new))
 
     def leak(self) -> str:

@@ -99,7 +99,14 @@ def appended(session: Session) -> None:
     customer.orders.append(Order(state="appended"))
 
 
-CHANGED: tuple[Work, ...] = (changed, appended)
+def attached_by_a_merge(session: Session) -> None:
+    with Session(session.get_bind()) as other:
+        order = first_order(other)
+    order.state = word()
+    session.merge(order)
+
+
+CHANGED: tuple[Work, ...] = (changed, appended, attached_by_a_merge)
 
 
 # Kept, or meant to go.
