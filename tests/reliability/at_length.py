@@ -36,7 +36,9 @@ def main() -> None:
                         "violations": len(trial.violations),
                     }
                 )
-                wrong += (f"{fault}: {what}" for what in (*trial.differences, *trial.violations))
+                for what in (*trial.differences, *trial.violations):
+                    wrong.append(f"{fault}: {what}")
+                    sys.stdout.write(f"{wrong[-1]}\n")
             sys.stdout.write(f"round {number + 1} of {rounds}: {len(wrong)} wrong\n")
             sys.stdout.flush()
     rows = [(fault.kind, fault.name, *(counts[fault][column] for column in _COLUMNS)) for fault in FAULTS]
@@ -44,7 +46,7 @@ def main() -> None:
     rows.append(("all", "", *(total[column] for column in _COLUMNS)))
     report.write("faults", report.table(("server", "fault", *_COLUMNS), rows))
     if wrong:
-        sys.exit("\n".join(wrong))
+        sys.exit(f"{len(wrong)} wrong, told where they were found.")
 
 
 if __name__ == "__main__":
