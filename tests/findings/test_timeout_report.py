@@ -155,8 +155,9 @@ def test_holders_that_change_quickly_but_idle_most_of_their_time_are_not_called_
         answers = visitor.all([f"/hold/{number}" for number in range(60)], clients=60)
         assert any(answer.status_code == 500 for answer in answers)
         found = timeouts(visitor)
-    # Of a holder that has only just come nobody can say what it will do.
-    seen = [report.message for report in found if all(_has_idled(*holder) for holder in _holders(report.message))]
+    # Of a holder that has only just come nobody can say what it will do; at times all connections change hands.
+    holders = {report.message: _holders(report.message) for report in found}
+    seen = [message for message, known in holders.items() if known and all(_has_idled(*holder) for holder in known)]
     assert seen
     assert [message for message in seen if "held by requests that run no SQL" not in message] == []
 
@@ -164,7 +165,6 @@ def test_holders_that_change_quickly_but_idle_most_of_their_time_are_not_called_
 def _holders(message: str) -> list[tuple[float, float]]:
     """Seconds of each holder in a report: since when, and of them executing."""
     rows = re.findall(r"GET /hold/\{number\}: ([\d.]+) s, \w+ \(executing ([\d.]+) s", message)
-    assert rows
     return [(float(age), float(executing)) for age, executing in rows]
 
 
