@@ -164,22 +164,23 @@ def added_as_it_was(session: Session) -> None:
     session.add(first_order(session))
 
 
-def saved_by_another_session(session: Session) -> None:
-    order = Order(state="added")
-    session.add(order)
+def close_and_save_elsewhere(session: Session, order: Order) -> None:
     bind = session.get_bind()
     session.close()
     with Session(bind) as other, other.begin():
         other.add(order)
+
+
+def saved_by_another_session(session: Session) -> None:
+    order = Order(state="added")
+    session.add(order)
+    close_and_save_elsewhere(session, order)
 
 
 def changed_and_saved_by_another_session(session: Session) -> None:
     order = first_order(session)
     order.state = word()
-    bind = session.get_bind()
-    session.close()
-    with Session(bind) as other, other.begin():
-        other.add(order)
+    close_and_save_elsewhere(session, order)
 
 
 KEPT: tuple[Work, ...] = (
