@@ -182,7 +182,8 @@ def on_checkout(connection: Any, record: Any, proxy: Any) -> None:
     checkout.connection_id = id(connection)
     checkout.connected = 0  # from here on the pool announces the close of what it opened
     checkout.proxy = ref(proxy, _ignore)
-    record.info[CHECKOUT_KEY] = checkout
+    if record.info.setdefault(CHECKOUT_KEY, checkout) is not checkout:
+        _replace(record.info, checkout)
     checkout.taken_at = now
     checkout.returned_at = None
     if pool.shared:
@@ -196,6 +197,15 @@ def on_checkout(connection: Any, record: Any, proxy: Any) -> None:
     checkout.overflow = used > pool.size
     if used > pool.peak or now >= pool.peak_until:
         pool.note_used(used, now)
+
+
+def _replace(info: dict[Any, Any], checkout: Checkout) -> None:
+    """The record speaks for the last hold. Except where one connection serves many, the one before ends here: its end
+    has been missed, or the pool has given its connection away twice (SQLAlchemy 2.1.9, see ``statements``).
+    """
+    before, info[CHECKOUT_KEY] = info[CHECKOUT_KEY], checkout
+    if not checkout.pool.shared:
+        finish(before)
 
 
 def _nested(inner: Checkout, request: Request) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from weakref import ref
 
 from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.pool import PoolProxiedConnection
 
 from dbwatch import judgement
 from dbwatch.callsites import call_site
@@ -153,16 +154,16 @@ def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | No
     # A detached connection keeps a copy of its info: what it runs is no part of the hold, which has ended.
     if checkout is None or checkout.returned_at is not None:
         return None
-    if checkout.running_what is not None and not _runs_beside_another(checkout, cursor):
+    if checkout.running_what is not None and not _runs_beside_another(checkout, cursor, _proxy_of(context)):
+        return None
+    request = REQUEST.get()
+    if request is not checkout.request and not used_by(checkout, request, context):
         return None
     now = perf_counter()
     checkout.statements += 1
     checkout.last_statement = statement
     if "stream_results" in context.execution_options:  # set by yield_per as well
         checkout.streaming = checkout.streaming or bool(context.execution_options["stream_results"])
-    request = REQUEST.get()
-    if request is not checkout.request:
-        used_by(checkout, request)
     if request is not None:
         ran = request.ran
         if isinstance(ran, dict):
@@ -210,20 +211,21 @@ def transaction_ends(dbapi_connection: Any) -> Checkout | None:
         return None
     if checkout.running_what is None:
         checkout.running_since = perf_counter()
-    elif not _runs_beside_another(checkout, dbapi_connection):
+    elif not _runs_beside_another(checkout, dbapi_connection, dbapi_connection):
         return None
     checkout.running_what = dbapi_connection
     return checkout
 
 
-def _runs_beside_another(checkout: Checkout, what: object) -> bool:
+def _runs_beside_another(checkout: Checkout, what: object, proxy: object) -> bool:
     """False if it is what runs already, seen by a dialect's override. Else a second one begins while one is in flight:
     two tasks have one session. The hold executes while any of them runs.
     """
     if checkout.running_what is what:
         return False
     checkout.also_running += 1
-    if checkout.request is not None and not checkout.pool.shared:
+    given_to_two = _given_to_two(checkout, proxy, checkout.running_what)
+    if checkout.request is not None and not checkout.pool.shared and not given_to_two:
         judgement.shared(
             checkout.request,
             checkout,
@@ -233,23 +235,44 @@ def _runs_beside_another(checkout: Checkout, what: object) -> bool:
     return True
 
 
-def used_by(checkout: Checkout, request: Request | None) -> None:
-    """A statement runs for another request than the one that took the connection.
+def _proxy_of(context: Any) -> Any:
+    """The pool's proxy that a statement runs through, or None if SQLAlchemy has renamed it (2.0 and 2.1)."""
+    return getattr(context, "_dbapi_connection", None)
+
+
+def _given_to_two(checkout: Checkout, *through: object) -> bool:
+    """True if a statement comes through another proxy than the one that was checked out: the pool itself has given one
+    connection to two. SQLAlchemy 2.1.9 returns a record twice if a task is cancelled while the garbage collector, in
+    it, terminates an abandoned connection of aiosqlite. No session is shared then.
+    """
+    taken = None if checkout.proxy is None else checkout.proxy()
+    if taken is None:
+        return False
+    return any(isinstance(each, PoolProxiedConnection) and each is not taken for each in through)
+
+
+def used_by(checkout: Checkout, request: Request | None, context: Any) -> bool:
+    """A statement runs for another request than the one that took the connection. False if it is no part of the hold.
 
     Nobody's connection (taken in the lifespan, by a test) may serve one request after the other; two at once may not
     share it. A request that has ended speaks for the task it has spawned, not for itself.
     """
     if request is None or request.ended_at is not None or checkout.pool.shared:
-        return
+        return True
+    if _given_to_two(checkout, _proxy_of(context)):
+        if checkout.running_what is not None:
+            checkout.also_running -= 1  # beside which it was counted just now
+        return False
     if checkout.request is not None:
         how = "A statement ran on a connection that another request had taken."
     else:
         before, checkout.user = checkout.user, ref(request)
         other = None if before is None else before()
         if other is None or other is request or other.ended_at is not None:
-            return
+            return True
         how = "Two requests ran statements on one connection, the second before the first had ended."
     judgement.shared(request, checkout, call_site(sys._getframe(2)), how)
+    return True
 
 
 @guarded("statements.failed")
