@@ -91,7 +91,10 @@ class TimeoutReport:
             f"{self.used} used ({overflow} overflow), {self.idle} idle, size {self.size}, limit {self.limit:g}, "
             f"{self.waiters} still waiting."
         )
-        lines = [f"{state} {_MEANING[self.verdict]}", "Holders, longest first:"]
+        holders = (
+            "Holders, longest first:" if self.holders else "Holders: none; all connections change hands right now."
+        )
+        lines = [f"{state} {_MEANING[self.verdict]}", holders]
         lines += [f"  {number}. {_line(holder)}" for number, holder in enumerate(self.holders, 1)]
         if self.left_out:
             lines.append(f"  and {self.left_out} more")

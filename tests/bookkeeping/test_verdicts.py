@@ -148,3 +148,8 @@ def test_a_holder_is_described_in_one_line(who: Holder, line: str) -> None:
 
 def test_not_more_holders_are_listed_than_somebody_reads() -> None:
     assert 5 <= LISTED <= 50
+
+
+def test_a_report_without_holders_says_why_there_are_none() -> None:
+    lines = report().text().splitlines()
+    assert lines[1:3] == ["Holders: none; all connections change hands right now.", "What to do:"]

@@ -27,6 +27,13 @@ DRIVERS = {
 }
 #: What differs between two runs of one app: addresses of objects, ports, process and session ids.
 _INCIDENTAL = re.compile(r"0x[0-9a-f]+|\b\d{2,}\b")
+#: How libpq calls a refused connection. It asks for the socket's error right after connect(), and says that the server
+#: has closed the connection if the refusal comes only then: with dbwatch or without, in one of thousands.
+_REFUSED = re.compile(
+    r"Connection refused\\n\\tIs the server running on that host and accepting TCP/IP connections\?"
+    r"|(?<=failed: )server closed the connection unexpectedly"
+    r"\\n\\tThis probably means the server terminated abnormally\\n\\tbefore or while processing the request\."
+)
 
 #: A path, and the answers of both apps to come.
 Asked = tuple[str, "Future[httpx.Response]", "Future[httpx.Response]"]
@@ -52,7 +59,7 @@ class Answer:
             response = asked.result()
         except httpx.RemoteProtocolError as error:
             return cls(0, str(error))
-        return cls(response.status_code, _INCIDENTAL.sub("#", response.text))
+        return cls(response.status_code, _REFUSED.sub("refused", _INCIDENTAL.sub("#", response.text)))
 
 
 class App:
