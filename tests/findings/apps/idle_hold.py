@@ -17,7 +17,7 @@ def faulty_sync(stage: Stage) -> None:
     app, engine = stage.app, stage.engine(pool_size=20)
 
     def ask_the_carrier() -> str:
-        time.sleep(0.15)
+        time.sleep(0.3)
         return "on its way"
 
     def get_session() -> Iterator[Session]:
@@ -34,7 +34,7 @@ def corrected_sync(stage: Stage) -> None:
     app, engine = stage.app, stage.engine(pool_size=20)
 
     def ask_the_carrier() -> str:
-        time.sleep(0.15)
+        time.sleep(0.3)
         return "on its way"
 
     def get_session() -> Iterator[Session]:
