@@ -157,7 +157,7 @@ def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | No
     if checkout.running_what is not None and not _runs_beside_another(checkout, cursor, _proxy_of(context)):
         return None
     request = REQUEST.get()
-    if request is not checkout.request and not used_by(checkout, request, context):
+    if request is not checkout.request and not used_by(checkout, request, _proxy_of(context)):
         return None
     now = perf_counter()
     checkout.statements += 1
@@ -218,14 +218,14 @@ def transaction_ends(dbapi_connection: Any) -> Checkout | None:
 
 
 def _runs_beside_another(checkout: Checkout, what: object, proxy: object) -> bool:
-    """False if it is what runs already, seen by a dialect's override. Else a second one begins while one is in flight:
-    two tasks have one session. The hold executes while any of them runs.
+    """False if it is what runs already, seen by a dialect's override, or no part of the hold. Else a second one begins
+    while one is in flight: two tasks have one session. The hold executes while any of them runs.
     """
-    if checkout.running_what is what:
+    if checkout.running_what is what or _given_to_two(checkout, proxy):
         return False
     checkout.also_running += 1
-    given_to_two = _given_to_two(checkout, proxy, checkout.running_what)
-    if checkout.request is not None and not checkout.pool.shared and not given_to_two:
+    beside_a_stranger = _given_to_two(checkout, checkout.running_what)  # a ROLLBACK, which runs through a proxy
+    if checkout.request is not None and not checkout.pool.shared and not beside_a_stranger:
         judgement.shared(
             checkout.request,
             checkout,
@@ -240,18 +240,16 @@ def _proxy_of(context: Any) -> Any:
     return getattr(context, "_dbapi_connection", None)
 
 
-def _given_to_two(checkout: Checkout, *through: object) -> bool:
+def _given_to_two(checkout: Checkout, through: object) -> bool:
     """True if a statement comes through another proxy than the one that was checked out: the pool itself has given one
     connection to two. SQLAlchemy 2.1.9 returns a record twice if a task is cancelled while the garbage collector, in
     it, terminates an abandoned connection of aiosqlite. No session is shared then.
     """
     taken = None if checkout.proxy is None else checkout.proxy()
-    if taken is None:
-        return False
-    return any(isinstance(each, PoolProxiedConnection) and each is not taken for each in through)
+    return taken is not None and through is not taken and isinstance(through, PoolProxiedConnection)
 
 
-def used_by(checkout: Checkout, request: Request | None, context: Any) -> bool:
+def used_by(checkout: Checkout, request: Request | None, proxy: object) -> bool:
     """A statement runs for another request than the one that took the connection. False if it is no part of the hold.
 
     Nobody's connection (taken in the lifespan, by a test) may serve one request after the other; two at once may not
@@ -259,9 +257,7 @@ def used_by(checkout: Checkout, request: Request | None, context: Any) -> bool:
     """
     if request is None or request.ended_at is not None or checkout.pool.shared:
         return True
-    if _given_to_two(checkout, _proxy_of(context)):
-        if checkout.running_what is not None:
-            checkout.also_running -= 1  # beside which it was counted just now
+    if _given_to_two(checkout, proxy):
         return False
     if checkout.request is not None:
         how = "A statement ran on a connection that another request had taken."

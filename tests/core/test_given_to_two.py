@@ -27,10 +27,11 @@ def taken_for(request: Request, engine: Engine) -> Connection:
         return engine.connect()
 
 
-def returned_behind_its_back(engine: Engine, connection: Connection) -> None:
-    """What SQLAlchemy does if it returns a connection's record a second time."""
-    record = connection.connection._connection_record
-    engine.pool._do_return_conn(record)
+def given_to_two(engine: Engine, first: Request, second: Request) -> list[Connection]:
+    """What two requests get if SQLAlchemy returns the record of the first one's connection behind its back."""
+    one = taken_for(first, engine)
+    engine.pool._do_return_conn(one.connection._connection_record)
+    return [one, taken_for(second, engine)]
 
 
 def accused(*requests: Request) -> list[str]:
@@ -39,9 +40,7 @@ def accused(*requests: Request) -> list[str]:
 
 def test_two_holders_of_one_connection_are_not_accused_of_sharing_a_session(engine: Engine) -> None:
     first, second = a_request(), a_request()
-    one = taken_for(first, engine)
-    returned_behind_its_back(engine, one)
-    other = taken_for(second, engine)
+    one, other = given_to_two(engine, first, second)
     assert one.connection.dbapi_connection is other.connection.dbapi_connection
     with working_for(first):
         one.execute(_STATEMENT)
@@ -55,9 +54,7 @@ def test_two_holders_of_one_connection_are_not_accused_of_sharing_a_session(engi
 @pytest.mark.parametrize("first_back", [0, 1])
 def test_both_holds_end_and_neither_is_a_leak(engine: Engine, first_back: int, numbers: Numbers) -> None:
     request = a_request()
-    connections = [taken_for(request, engine)]
-    returned_behind_its_back(engine, connections[0])
-    connections.append(taken_for(request, engine))
+    connections = given_to_two(engine, request, request)
     connections.pop(first_back).close()
     connections.pop().close()
     pool = numbers.snapshot()
@@ -69,9 +66,7 @@ def test_both_holds_end_and_neither_is_a_leak(engine: Engine, first_back: int, n
 @pytest.mark.parametrize("which_runs", [0, 1], ids=["the-first-runs", "the-second-runs"])
 def test_nor_are_they_when_their_statements_run_at_once(engine: Engine, which_runs: int, numbers: Numbers) -> None:
     requests = [a_request(), a_request()]
-    connections = [taken_for(requests[0], engine)]
-    returned_behind_its_back(engine, connections[0])
-    connections.append(taken_for(requests[1], engine))
+    connections = given_to_two(engine, *requests)
 
     def meanwhile() -> int:
         with working_for(requests[not which_runs]):
@@ -91,9 +86,7 @@ def test_nor_are_they_when_their_statements_run_at_once(engine: Engine, which_ru
 @pytest.mark.parametrize("which_runs", [0, 1], ids=["the-first-runs", "the-second-runs"])
 def test_nor_is_a_rollback_beside_a_statement(engine: Engine, which_runs: int) -> None:
     requests = [a_request(), a_request()]
-    connections = [taken_for(requests[0], engine)]
-    returned_behind_its_back(engine, connections[0])
-    connections.append(taken_for(requests[1], engine))
+    connections = given_to_two(engine, *requests)
     with working_for(requests[not which_runs]):
         connections[not which_runs].execute(_STATEMENT)
 
