@@ -11,27 +11,18 @@ from collections.abc import Callable
 from threading import get_ident
 from time import perf_counter
 from typing import Any
-from weakref import ref
 
 from sqlalchemy.engine.default import DefaultDialect
-from sqlalchemy.pool import PoolProxiedConnection
 
-from dbwatch import judgement
 from dbwatch.callsites import call_site
 from dbwatch.context import ATTEMPT, REQUEST
 from dbwatch.guard import guarded
 from dbwatch.hooks.driver import commits_by_itself
 from dbwatch.hooks.pool import CHECKOUT_KEY
 from dbwatch.hooks.repeats import count_again
-from dbwatch.records import Changes, Checkout, Request
-from dbwatch.sqltext import (
-    KNOWN,
-    OTHER,
-    READ,
-    StatementKind,
-    kind_of,
-    savepoint_name,
-)
+from dbwatch.hooks.sharing import runs_beside_another, used_by
+from dbwatch.records import Changes, Checkout
+from dbwatch.sqltext import KNOWN, OTHER, READ, StatementKind, kind_of, savepoint_name
 
 #: Different statements of one request that are counted; a request with more starts counting anew.
 REMEMBERED_STATEMENTS = 200
@@ -154,7 +145,7 @@ def statement_begins(cursor: Any, statement: str, context: Any) -> Checkout | No
     # A detached connection keeps a copy of its info: what it runs is no part of the hold, which has ended.
     if checkout is None or checkout.returned_at is not None:
         return None
-    if checkout.running_what is not None and not _runs_beside_another(checkout, cursor, _proxy_of(context)):
+    if checkout.running_what is not None and not runs_beside_another(checkout, cursor, _proxy_of(context)):
         return None
     request = REQUEST.get()
     if request is not checkout.request and not used_by(checkout, request, _proxy_of(context)):
@@ -211,64 +202,15 @@ def transaction_ends(dbapi_connection: Any) -> Checkout | None:
         return None
     if checkout.running_what is None:
         checkout.running_since = perf_counter()
-    elif not _runs_beside_another(checkout, dbapi_connection, dbapi_connection):
+    elif not runs_beside_another(checkout, dbapi_connection, dbapi_connection):
         return None
     checkout.running_what = dbapi_connection
     return checkout
 
 
-def _runs_beside_another(checkout: Checkout, what: object, proxy: object) -> bool:
-    """False if it is what runs already, seen by a dialect's override, or no part of the hold. Else a second one begins
-    while one is in flight: two tasks have one session. The hold executes while any of them runs.
-    """
-    if checkout.running_what is what or _given_to_two(checkout, proxy):
-        return False
-    checkout.also_running += 1
-    beside_a_stranger = _given_to_two(checkout, checkout.running_what)  # a ROLLBACK, which runs through a proxy
-    if checkout.request is not None and not checkout.pool.shared and not beside_a_stranger:
-        judgement.shared(
-            checkout.request,
-            checkout,
-            call_site(sys._getframe(2)),
-            "A statement began on this connection while another was still running on it.",
-        )
-    return True
-
-
 def _proxy_of(context: Any) -> Any:
     """The pool's proxy that a statement runs through, or None if SQLAlchemy has renamed it (2.0 and 2.1)."""
     return getattr(context, "_dbapi_connection", None)
-
-
-def _given_to_two(checkout: Checkout, through: object) -> bool:
-    """True if a statement comes through another proxy than the one that was checked out: the pool itself has given one
-    connection to two. SQLAlchemy 2.1.9 returns a record twice if a task is cancelled while the garbage collector, in
-    it, terminates an abandoned connection of aiosqlite. No session is shared then.
-    """
-    taken = None if checkout.proxy is None else checkout.proxy()
-    return taken is not None and through is not taken and isinstance(through, PoolProxiedConnection)
-
-
-def used_by(checkout: Checkout, request: Request | None, proxy: object) -> bool:
-    """A statement runs for another request than the one that took the connection. False if it is no part of the hold.
-
-    Nobody's connection (taken in the lifespan, by a test) may serve one request after the other; two at once may not
-    share it. A request that has ended speaks for the task it has spawned, not for itself.
-    """
-    if request is None or request.ended_at is not None or checkout.pool.shared:
-        return True
-    if _given_to_two(checkout, proxy):
-        return False
-    if checkout.request is not None:
-        how = "A statement ran on a connection that another request had taken."
-    else:
-        before, checkout.user = checkout.user, ref(request)
-        other = None if before is None else before()
-        if other is None or other is request or other.ended_at is not None:
-            return True
-        how = "Two requests ran statements on one connection, the second before the first had ended."
-    judgement.shared(request, checkout, call_site(sys._getframe(2)), how)
-    return True
 
 
 @guarded("statements.failed")
