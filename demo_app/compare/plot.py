@@ -20,6 +20,7 @@ def check_plot() -> None:
 def save(row: Row, directory: Path) -> Path:
     """Draw all variants of a scenario beside each other and return the file."""
     from matplotlib.figure import Figure  # noqa: PLC0415  # takes a second, and only --plot needs it
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter  # noqa: PLC0415
 
     columns = len(row.measured)
     figure = Figure(figsize=(5 * columns, 6), layout="constrained")
@@ -27,6 +28,10 @@ def save(row: Row, directory: Path) -> Path:
     for column, measured in enumerate(row.measured):
         _latency(axes[0][column], measured)
         _pool(axes[1][column], measured)
+    for axis in axes[0]:  # it would write powers of ten
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
     axes[0][0].set_ylabel("request, ms (log)")
     axes[1][0].set_ylabel("connections")
     figure.suptitle(row.scenario.mistake)

@@ -33,7 +33,7 @@ function make(target, height, options) {
     {
       width: Math.max(target.clientWidth, 100),
       height,
-      padding: [8, 8, 0, 0],
+      padding: [8, 28, 0, 0], // on the right for the half of the last time that stands beyond its tick
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, points: { show: false }, y: false },
       ...options,
