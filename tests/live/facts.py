@@ -25,13 +25,13 @@ def gauges(**given: Any) -> Gauges:
     return now  # type: ignore[return-value]
 
 
-def rows(number: int, state: str, route: str = "/reports", method: str = "GET") -> list[HolderRow]:
+def rows(number: int, state: str, route: str = "/reports", method: str = "GET", *, age: float = 1.0) -> list[HolderRow]:
     """Rows of holders in one state."""
     row: dict[str, Any] = {
         "worker": 1,
         "method": method,
         "route": route,
-        "age_seconds": 1.0,
+        "age_seconds": age,
         "state": state,
         "executing_seconds": 0.0,
         "statements": 1,

@@ -41,6 +41,20 @@ def test_a_full_pool_without_waiters_says_that_the_next_request_waits() -> None:
     assert (verdict["level"], verdict["text"].split(":")[0]) == ("warning", "Nothing left")
 
 
+def test_a_pool_that_is_nearly_all_held_for_long_says_how_little_is_left() -> None:
+    held = [*rows(12, "idle", age=5.0), *rows(2, "executing", "/search", age=0.01)]
+    verdict = judge(gauges(used=14), held, Recent())
+    assert verdict == {
+        "level": "warning",
+        "text": "Little left: 14 of 15 held, 12 of them for more than 5 s, 12 of 14 idle in GET /reports.",
+    }
+
+
+def test_a_pool_that_is_nearly_all_held_by_quick_holders_is_healthy() -> None:
+    assert judge(gauges(used=14), rows(14, "executing", age=4.9), Recent())["level"] == "ok"
+    assert judge(gauges(used=14), [*rows(11, "idle", age=60.0), *rows(3, "idle", age=0.1)], Recent())["level"] == "ok"
+
+
 def test_slow_checkouts_name_the_phase_that_takes_the_time() -> None:
     recent = Recent(checkouts=100, checkout_p95=0.4, largest_phase="connect")
     verdict = judge(gauges(used=1), rows(1, "idle"), recent)

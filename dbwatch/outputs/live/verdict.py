@@ -16,6 +16,10 @@ SLOW_CHECKOUT_SECONDS: Final = 0.1
 ENOUGH_CHECKOUTS: Final = 40
 #: Samples with overflow in a row from which the overflow is part of everyday work.
 OVERFLOW_SAMPLES: Final = 60
+#: A connection that is held for longer is none of those that change hands all the time.
+LONG_HOLD_SECONDS: Final = 5.0
+#: The part of the limit that so held leaves too little for all other requests.
+NEARLY_ALL: Final = 0.8
 
 _ORDER: Final[dict[Level, int]] = {"ok": 0, "warning": 1, "critical": 2}
 
@@ -50,9 +54,13 @@ def _starved(now: Gauges, holders: Sequence[HolderRow], recent: Recent) -> Verdi
 
 
 def _strained(now: Gauges, holders: Sequence[HolderRow], recent: Recent) -> Verdict | None:
-    held, culprits = _held(now), _culprits(holders)
-    if now["limit"] is not None and now["used"] >= now["limit"] and now["used"] > 0:
+    held, culprits, limit = _held(now), _culprits(holders), now["limit"]
+    if limit is not None and now["used"] >= limit and now["used"] > 0:
         return _say("warning", f"Nothing left: {held}{culprits}. The next request has to wait.")
+    long_held = sum(holder["age_seconds"] >= LONG_HOLD_SECONDS for holder in holders)
+    if limit is not None and long_held and long_held >= NEARLY_ALL * limit:
+        since = f"{long_held} of them for more than {LONG_HOLD_SECONDS:.0f} s"
+        return _say("warning", f"Little left: {held}, {since}{culprits}.")
     enough = recent.checkouts >= ENOUGH_CHECKOUTS
     if enough and recent.checkout_p95 is not None and recent.checkout_p95 >= SLOW_CHECKOUT_SECONDS:
         mostly = f", most of it {_PHASE_WORDS[recent.largest_phase]}" if recent.largest_phase in _PHASE_WORDS else ""
