@@ -117,6 +117,7 @@ def take(victim: Checkout) -> TimeoutReport:
     out.sort(key=lambda checkout: checkout.taken_at or now)
     pool = victim.pool.pool()
     checkedin = getattr(pool, "checkedin", None)
+    idle = checkedin() if callable(checkedin) else 0
     return TimeoutReport(
         pool=name,
         request=victim.request,
@@ -124,22 +125,26 @@ def take(victim: Checkout) -> TimeoutReport:
         waited_seconds=waited,
         timeout_seconds=pool_timeout(pool) if pool is not None else 0.0,
         used=len(out),
-        idle=checkedin() if callable(checkedin) else 0,
+        idle=idle,
         size=pool_size(pool) if pool is not None else 0,
         limit=pool_limit(pool) if pool is not None else 0.0,
         # Counted, not looked at: of thousands that give up together each makes a report.
         waiters=sum(len(watched.waiting) for watched in pools),
-        verdict=judge(out, waited, now),
+        verdict=judge(out, waited, now, idle),
         holders=tuple(holder_of(checkout, now) for checkout in out[:LISTED]),
         left_out=max(0, len(out) - LISTED),
     )
 
 
-def judge(holders: list[Checkout], waited: float, now: float) -> Verdict:
-    """The verdict of the majority of holders; of equally many, the one that a larger pool would help least."""
+def judge(holders: list[Checkout], waited: float, now: float, idle: int) -> Verdict:
+    """The verdict of the majority of holders; of equally many, the one that a larger pool would help least. ``idle``
+    is the number of connections that nobody holds.
+    """
     counts: Counter[Verdict] = Counter(_class_of(checkout, waited, now) for checkout in holders)
     order: tuple[Verdict, ...] = ("nested", "threads", "leak", "idle_holds", "long_transactions", "too_small")
-    return max(order, key=lambda verdict: (counts[verdict], -order.index(verdict))) if counts else "too_small"
+    verdict = max(order, key=lambda verdict: (counts[verdict], -order.index(verdict))) if counts else "too_small"
+    # What is idle while requests wait has come back just now, and was no long transaction.
+    return "too_small" if verdict == "long_transactions" and counts[verdict] < idle else verdict
 
 
 def _class_of(checkout: Checkout, waited: float, now: float) -> Verdict:

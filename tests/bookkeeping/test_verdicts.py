@@ -65,17 +65,27 @@ def holder(
     ],
 )
 def test_a_holder_leads_to_the_verdict_that_its_hold_deserves(one: Checkout, verdict: Verdict) -> None:
-    assert judge([one], WAITED, NOW) == verdict
+    assert judge([one], WAITED, NOW, 0) == verdict
 
 
 def test_the_majority_decides_and_of_equally_many_what_a_larger_pool_would_help_least() -> None:
     idle, busy, small, leak = holder(WAITED), holder(WAITED, WAITED), holder(0.0), holder(WAITED, leaked=True)
-    assert judge([idle, busy, busy], WAITED, NOW) == "long_transactions"
-    assert judge([small, small, leak], WAITED, NOW) == "too_small"
-    assert judge([busy, idle], WAITED, NOW) == "idle_holds"
-    assert judge([small, busy], WAITED, NOW) == "long_transactions"
-    assert judge([idle, leak, small], WAITED, NOW) == "leak"
-    assert judge([], WAITED, NOW) == "too_small"
+    assert judge([idle, busy, busy], WAITED, NOW, 0) == "long_transactions"
+    assert judge([small, small, leak], WAITED, NOW, 0) == "too_small"
+    assert judge([busy, idle], WAITED, NOW, 0) == "idle_holds"
+    assert judge([small, busy], WAITED, NOW, 0) == "long_transactions"
+    assert judge([idle, leak, small], WAITED, NOW, 0) == "leak"
+    assert judge([], WAITED, NOW, 0) == "too_small"
+
+
+def test_connections_that_came_back_just_now_were_no_long_transactions() -> None:
+    idle, busy, leak = holder(WAITED), holder(WAITED, WAITED), holder(WAITED, leaked=True)
+    assert judge([busy, busy], WAITED, NOW, 2) == "long_transactions"
+    assert judge([busy, busy], WAITED, NOW, 3) == "too_small"
+    assert judge([idle, busy, busy], WAITED, NOW, 3) == "too_small"
+    assert judge([leak], WAITED, NOW, 3) == "leak"
+    assert judge([idle], WAITED, NOW, 3) == "idle_holds"
+    assert judge([holder(WAITED, starved=True)], WAITED, NOW, 3) == "nested"
 
 
 def report(*holders: Holder, used: int = 3, left_out: int = 0) -> TimeoutReport:

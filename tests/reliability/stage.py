@@ -54,10 +54,10 @@ class Answer:
 
     @classmethod
     def of(cls, asked: "Future[httpx.Response]") -> Self:
-        """Wait for a response; a connection that is closed without one has the status 0."""
+        """Wait for a response; a connection that is closed or reset without one has the status 0."""
         try:
             response = asked.result()
-        except httpx.RemoteProtocolError as error:
+        except (httpx.RemoteProtocolError, httpx.ReadError) as error:
             return cls(0, str(error))
         return cls(response.status_code, _REFUSED.sub("refused", _INCIDENTAL.sub("#", response.text)))
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import random
+from collections.abc import Iterator
 
 import pytest
 import uvicorn
@@ -26,6 +27,13 @@ _CLIENTS, _EACH, _LIMIT = 12, 15, 4
 #: Findings that depend on how busy the machine is.
 _MEASURED = {"slow_checkout", "idle_hold"}
 _PAGES = ("/read", "/stream", "/cancelled")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_to_the_next_test() -> Iterator[None]:
+    """What is collected after the loop has ended is warned of here, and not in whichever test comes next."""
+    yield
+    gc.collect()
 
 
 @pytest.mark.parametrize("with_middleware", [False, True], ids=["alone", "with-a-middleware"])

@@ -30,7 +30,13 @@ def try_out(stage: Stage, fault: Fault) -> Trial:
     if reachable:
         _recover(stage, names)
     before = stage.watched.samples()
-    fault.inject(stage, fault.kind)
+    try:
+        fault.inject(stage, fault.kind)
+    except BaseException:
+        if reachable:  # the next fault shall not begin with what is left of this one
+            for proxy in stage.proxies(fault.kind):
+                proxy.restore()
+        raise
     if reachable:
         _recover(stage, names)
     trial = Trial(0, [], sum(stage.watched.state()["engines"][name]["out"] for name in names))
