@@ -14,7 +14,7 @@ from dbwatch import timeout_report
 from dbwatch.context import REQUEST
 from dbwatch.facts import Finding
 from dbwatch.findings import FOUND
-from dbwatch.records import Request
+from dbwatch.records import Checkout, Request
 from tests.core.made import a_request, working_for
 
 TIMEOUT = 0.05
@@ -88,3 +88,19 @@ def test_more_holders_than_somebody_reads_are_counted(engine: Engine, monkeypatc
         message = the_timeout().message
     assert "  2. (none): " in message
     assert "  and 1 more\n" in message
+
+
+def test_connections_that_came_back_at_that_very_moment_are_counted_and_decide(engine: Engine) -> None:
+    with engine.connect() as busy, ExitStack() as others:
+        for _ in range(2):
+            others.enter_context(engine.connect())
+        info = busy.connection.info
+        holder = next(value for value in info.values() if isinstance(value, Checkout))
+        victim = Checkout(holder.pool, None, time.perf_counter())
+        victim.wait = 0.0
+        for checkout in holder.pool.open:
+            checkout.streaming = True
+        assert timeout_report.take(victim).verdict == "long_transactions"
+        others.close()
+        report = timeout_report.take(victim)
+    assert (report.used, report.idle, report.verdict) == (1, 2, "too_small")
