@@ -20,7 +20,6 @@ def check_plot() -> None:
 def save(row: Row, directory: Path) -> Path:
     """Draw all variants of a scenario beside each other and return the file."""
     from matplotlib.figure import Figure  # noqa: PLC0415  # takes a second, and only --plot needs it
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter  # noqa: PLC0415
 
     columns = len(row.measured)
     figure = Figure(figsize=(5 * columns, 6), layout="constrained")
@@ -28,10 +27,6 @@ def save(row: Row, directory: Path) -> Path:
     for column, measured in enumerate(row.measured):
         _latency(axes[0][column], measured)
         _pool(axes[1][column], measured)
-    for axis in axes[0]:  # it would write powers of ten
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.yaxis.set_minor_formatter(NullFormatter())
     axes[0][0].set_ylabel("request, ms (log)")
     axes[1][0].set_ylabel("connections")
     figure.suptitle(row.scenario.mistake)
@@ -42,6 +37,8 @@ def save(row: Row, directory: Path) -> Path:
 
 def _latency(axis: Any, measured: Measured) -> None:
     """Rounds one after the other, each request at its end."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter  # noqa: PLC0415  # as above
+
     start = 0.0
     for round_ in measured.rounds:
         for failed, colour in ((False, _GOOD), (True, _FAILED)):
@@ -54,6 +51,9 @@ def _latency(axis: Any, measured: Measured) -> None:
             )
         start += max([round_.seconds, *(answer.at for answer in round_.answers.endpoint)])
     axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # and not powers of ten
+    axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_title(f"{measured.variant.name}: {measured.variant.label}", fontsize=10)
     axis.set_xlabel("seconds of load (red: failed)")
 

@@ -14,6 +14,7 @@ from dbwatch import timeout_report
 from dbwatch.context import REQUEST
 from dbwatch.facts import Finding
 from dbwatch.findings import FOUND
+from dbwatch.hooks.pool import CHECKOUT_KEY
 from dbwatch.records import Checkout, Request
 from tests.core.made import a_request, working_for
 
@@ -94,11 +95,10 @@ def test_connections_that_came_back_at_that_very_moment_are_counted_and_decide(e
     with engine.connect() as busy, ExitStack() as others:
         for _ in range(2):
             others.enter_context(engine.connect())
-        info = busy.connection.info
-        holder = next(value for value in info.values() if isinstance(value, Checkout))
-        victim = Checkout(holder.pool, None, time.perf_counter())
+        pool = busy.connection.info[CHECKOUT_KEY].pool
+        victim = Checkout(pool, None, time.perf_counter())
         victim.wait = 0.0
-        for checkout in holder.pool.open:
+        for checkout in pool.open:
             checkout.streaming = True
         assert timeout_report.take(victim).verdict == "long_transactions"
         others.close()

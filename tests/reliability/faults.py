@@ -51,8 +51,6 @@ def _refused(stage: Stage, kind: str) -> None:
         proxy.refuse()
         proxy.reset()
     _ask_all(stage, kind)
-    for proxy in stage.proxies(kind):
-        proxy.restore()
 
 
 def _stopped(stage: Stage, kind: str) -> None:
@@ -63,8 +61,6 @@ def _stopped(stage: Stage, kind: str) -> None:
         proxy.refuse()
     _ask_all(stage, kind)
     stage.victims[kind].start()
-    for proxy in stage.proxies(kind):
-        proxy.restore()
 
 
 def _restarted(stage: Stage, kind: str, *, how: How) -> None:
@@ -147,8 +143,6 @@ def _impaired(stage: Stage, kind: str, *, latency: float = 0.0, bytes_per_second
     for proxy in stage.proxies(kind):
         proxy.latency, proxy.bytes_per_second = latency, bytes_per_second
     _ask_all(stage, kind)
-    for proxy in stage.proxies(kind):
-        proxy.restore()
 
 
 def _too_many_clients(stage: Stage, kind: str) -> None:

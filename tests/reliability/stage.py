@@ -119,6 +119,12 @@ class Stage:
         """The proxies before a server, one of each app."""
         return [app.proxies[kind] for app in self.apps]
 
+    def heal(self) -> None:
+        """Let every proxy forward again."""
+        for app in self.apps:
+            for proxy in app.proxies.values():
+                proxy.restore()
+
     def wait_until_closed(self, kind: str) -> None:
         """Wait until no connection to a server is left."""
         eventually(lambda: all(not proxy.connections for proxy in self.proxies(kind)))

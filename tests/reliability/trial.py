@@ -32,11 +32,8 @@ def try_out(stage: Stage, fault: Fault) -> Trial:
     before = stage.watched.samples()
     try:
         fault.inject(stage, fault.kind)
-    except BaseException:
-        if reachable:  # the next fault shall not begin with what is left of this one
-            for proxy in stage.proxies(fault.kind):
-                proxy.restore()
-        raise
+    finally:
+        stage.heal()  # whatever came of it: the next fault shall not begin with what is left of this one
     if reachable:
         _recover(stage, names)
     trial = Trial(0, [], sum(stage.watched.state()["engines"][name]["out"] for name in names))
