@@ -14,6 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -50,8 +51,9 @@ _LEFT_OUT = (
     "core/ReplaceUnaryOperator_(?!Delete_Not|USub_UAdd).*",
     *("core/VariableReplacer", "core/VariableInserter", "core/RemoveDecorator"),
 )
-#: Seconds after which the tests of a mutant hang, which is as good as a failure.
-_HANGS = 60
+#: Seconds after which the tests of a mutant hang, which is as good as a failure: at least, and as a multiple of those
+#: that every test that a mutant of the module may run takes on the unchanged code.
+_HANGS, _HANGS_TIMES = 60, 3
 _PLUGINS = str(Path(__file__).with_name("plugins"))
 
 
@@ -95,20 +97,43 @@ def observe(copy: Path, observed: Path) -> None:
         raise RuntimeError("the tests of the unchanged code came to no end")
 
 
+def seconds_unchanged(module: str, copy: Path, env: Mapping[str, str]) -> float:
+    """How long every test takes that a mutant of a module may run, on the unchanged code.
+
+    A test that fails there would notice every mutant, so ``RuntimeError`` is raised then.
+    """
+    began = time.perf_counter()
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "mutants", "-p", "no:cacheprovider"],
+        cwd=copy,
+        env={**env, "MUTANTS_UNCHANGED": f"dbwatch/{module}.py"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ran.returncode:
+        raise RuntimeError(
+            f"tests of {module} fail on the unchanged code, which says nothing of mutants:\n{ran.stdout}"
+        )
+    return time.perf_counter() - began
+
+
 def mutate(module: str, copy: Path, observed: Path, again: Sequence[Mutant] = ()) -> list[Mutant]:
     """All mutants of a module, tested, or those alone that have survived before."""
     directory = observed.parent
     pristine = directory / "pristine"
     session, config = directory / f"{module}.sqlite", directory / f"{module}.toml"
+    env = environment(copy, MUTANTS_OBSERVED=str(observed), MUTANTS_PRISTINE=str(pristine))
+    limit = int(max(_HANGS, _HANGS_TIMES * seconds_unchanged(module, copy, env)))
     # Once more what has failed: a test that fails without the mutant, now and then, has not noticed it.
-    pytest = f"timeout {_HANGS} {sys.executable} -m pytest -x -q -p mutants -o cache_dir={copy}/.pytest_cache"
+    pytest = f"timeout {limit} {sys.executable} -m pytest -x -q -p mutants -o cache_dir={copy}/.pytest_cache"
     test = f"bash -c '{pytest} || {pytest} --last-failed'"
     config.write_text(
         "\n".join(
             [
                 "[cosmic-ray]",
                 f'module-path = "dbwatch/{module}.py"',
-                f"timeout = {3.0 * _HANGS}",
+                f"timeout = {3.0 * limit}",
                 "excluded-modules = []",
                 f"test-command = {json.dumps(test)}",
                 '[cosmic-ray.distributor]\nname = "local"',
@@ -116,7 +141,6 @@ def mutate(module: str, copy: Path, observed: Path, again: Sequence[Mutant] = ()
             ]
         )
     )
-    env = environment(copy, MUTANTS_OBSERVED=str(observed), MUTANTS_PRISTINE=str(pristine))
 
     def tool(name: str, *arguments: str | Path) -> None:
         command = [Path(sys.executable).with_name(name), *arguments]

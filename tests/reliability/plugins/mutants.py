@@ -1,7 +1,8 @@
 """A plugin for pytest: which tests run which lines, and, for a mutant, the run of those that run its line.
 
 With MUTANTS_OBSERVED only, it writes that file; with MUTANTS_PRISTINE besides, the directory of the code as it was, it
-reads it. The only file that differs from the pristine code is the mutant's.
+reads it. The only file that differs from the pristine code is the mutant's. With MUTANTS_UNCHANGED, the name of a file
+that is not changed, those tests run that its mutants may run: each must pass, or it would notice every mutant.
 """
 
 import json
@@ -15,6 +16,7 @@ import pytest
 
 OBSERVED = Path(os.environ["MUTANTS_OBSERVED"])
 PRISTINE = os.environ.get("MUTANTS_PRISTINE")
+UNCHANGED = os.environ.get("MUTANTS_UNCHANGED")
 #: Seconds that the tests of a mutant may take, by what they took unchanged.
 _SECONDS = 20.0
 #: Of a test that takes longer, only one case is run; what takes still longer is left out.
@@ -116,11 +118,22 @@ def chosen_tests(name: str, line: int) -> list[str]:
     return [observed["tests"][number] for number in chosen[began] or chosen[0]]
 
 
+def every_chosen_test(name: str) -> list[str]:
+    """The tests that a mutant of a file may run: first those of the whole file, in the order in which they would."""
+    observed = json.loads(OBSERVED.read_text())
+    chosen: dict[str, list[int]] = observed["chosen"][name]
+    ordered = dict.fromkeys([*chosen["0"], *(test for tests in chosen.values() for test in tests)])
+    return [observed["tests"][number] for number in ordered]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Observe, or choose what to run."""
-    if PRISTINE is None:
+    if UNCHANGED is not None:
+        config.args = every_chosen_test(UNCHANGED)
+    elif PRISTINE is not None:
+        config.args = chosen_tests(*mutated_line(Path(PRISTINE)))
+    else:
         config.pluginmanager.register(Observation())
         return
-    config.args = chosen_tests(*mutated_line(Path(PRISTINE)))
     if not config.args:
         pytest.exit("no test runs this line", returncode=0)
