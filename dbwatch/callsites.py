@@ -9,6 +9,7 @@ import re
 import sys
 import sysconfig
 from collections.abc import Callable
+from contextvars import ContextVar
 from enum import IntEnum
 from pathlib import Path
 from types import CodeType, FrameType
@@ -110,6 +111,9 @@ class AppCode:
 
 APP_CODE = AppCode()
 
+#: Where the app leaves a block that SQLAlchemy ends in a task of its own: no stack leads from there to the app.
+LEAVING: ContextVar[Site] = ContextVar("dbwatch_leaving", default=())
+
 try:
     # Once: the directory may be removed later.
     _HERE = str(Path.cwd()) + os.sep
@@ -133,6 +137,8 @@ def awaiting_site(frame: FrameType | None, limit: int = LIMIT, last: CodeType | 
     Between there and ``frame`` lies a greenlet in which only SQLAlchemy's code runs. Code of the app that SQLAlchemy
     calls in it, an event listener perhaps, is passed over, except what the app itself gave to ``run_sync()``.
     """
+    if LEAVING.get():
+        return LEAVING.get()
     outer = _beyond_greenlet()
     if outer is not None and outer.f_code.co_name == "greenlet_spawn":
         caller = outer.f_back
@@ -151,10 +157,13 @@ def _is_of_library(code: CodeType) -> bool:
 
 def _lines(frame: FrameType | None, limit: int, wanted: Part, last: CodeType | None) -> Site:
     """In SQLAlchemy's asyncio the Python stack ends at the greenlet; it goes on in the frame at which the parent
-    greenlet, the one that runs the task, stopped.
+    greenlet, the one that runs the task, stopped. In a task of SQLAlchemy's own it goes on where that is awaited.
     """
     site: list[tuple[CodeType, int]] = []
     if _walk(frame, site, limit, wanted, last):
+        left = LEAVING.get()
+        if left:
+            return (*site, *left)[:limit]
         _walk(_beyond_greenlet(), site, limit, wanted, last)
     return tuple(site)
 

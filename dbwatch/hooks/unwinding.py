@@ -1,14 +1,19 @@
-"""Whether an exception is under way while a connection is given back: then nobody forgot to commit.
+"""What is lost where SQLAlchemy's asyncio leaves a block, in a greenlet and in a task of its own besides: the exception
+that is under way, and the line of the app. Both are noted in context variables before that.
 
-In a thread ``sys.exc_info()`` tells. SQLAlchemy's asyncio closes in a greenlet, and ``async with`` in a task of its own
-besides, where no exception can be seen any more; there it is noted in a context variable before that.
+Of a connection that is given back while an exception is under way nobody forgot to commit the changes. In a thread
+``sys.exc_info()`` tells.
 """
 
 import functools
 import sys
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any
+
+from dbwatch.callsites import LEAVING, call_site
+from dbwatch.guard import guarded
+from dbwatch.records import Site
 
 _UNDER_WAY: ContextVar[bool] = ContextVar("dbwatch_unwinding", default=False)
 
@@ -51,12 +56,38 @@ async def _unwinding(closing: Awaitable[None]) -> None:
         _UNDER_WAY.reset(token)
 
 
+def wrap_commit_and_exit(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """``__aexit__()`` of ``async_sessionmaker.begin()``, which flushes and commits: the first statement of a block that
+    only adds objects runs here. The others run no SQL but a ROLLBACK.
+    """
+
+    @functools.wraps(original)
+    async def __aexit__(self: Any, *args: Any) -> None:
+        token = leaves()
+        try:
+            await original(self, *args)
+        finally:
+            if token is not None:
+                LEAVING.reset(token)
+
+    return __aexit__
+
+
+@guarded("unwinding.leaves")
+def leaves() -> Token[Site]:
+    """A block is left: note where, for the task that does it. Frames are read now: a suspended one leads nowhere."""
+    return LEAVING.set(call_site(sys._getframe(1)))
+
+
 def install() -> None:
     """Wrap what closes asynchronously, if that can be used at all."""
     try:
-        from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession  # noqa: PLC0415  2.1 needs greenlet to import it
+        # SQLAlchemy 2.1 needs greenlet to import them.
+        from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker  # noqa: PLC0415
     except ImportError:
         return
     for kind in (AsyncSession, AsyncConnection):
         kind.close = wrap_close(kind.close)  # type: ignore[method-assign, assignment]
         kind.__aexit__ = wrap_exit(kind.__aexit__)  # type: ignore[method-assign, assignment]
+    block: Any = type(async_sessionmaker(class_=AsyncSession).begin())  # its name is private (2.0 and 2.1)
+    block.__aexit__ = wrap_commit_and_exit(block.__aexit__)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, exc, text
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 from starlette.applications import Starlette
@@ -31,6 +31,7 @@ PAGES = (
         "mistake",
         "read_async",
         "write_async",
+        "orm_async",
         "leak_async",
         "give_back_async",
     ),
@@ -189,6 +190,13 @@ class App:
         async with self.asynchronous.begin() as connection:
             found = await connection.execute(text("INSERT INTO visit VALUES ('async')"))
             return PlainTextResponse(str(found.rowcount))
+
+    async def orm_async(self, _request: Request) -> PlainTextResponse:
+        async with async_sessionmaker(self.asynchronous).begin() as session:
+            session.add(Visit(page="orm_async"))
+        async with self.asynchronous.begin() as connection:
+            await connection.execute(text("DELETE FROM visit WHERE page = 'orm_async'"))
+        return PlainTextResponse("added")
 
     async def leak_async(self, _request: Request) -> PlainTextResponse:
         self._leaked_async.append(await self.asynchronous.connect())

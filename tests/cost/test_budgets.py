@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the bud
 #: Bytecodes of a request that touches no pool.
 NO_DATABASE = 565
 #: Of a request with a session, a checkout and a statement, the folding of its facts included.
-ONE_STATEMENT = 2740
+ONE_STATEMENT = 2745
 #: Of each further statement.
 FURTHER_STATEMENT = 210
 

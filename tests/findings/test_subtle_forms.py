@@ -46,6 +46,7 @@ FORMS = [
         (subtle.nested_in_a_background_task, "nested_checkout", ASYNC),
         (subtle.nested_in_gather, "nested_checkout", ASYNC),
         (subtle.nested_in_wait_for, "nested_checkout", ASYNC),
+        (subtle.nested_at_the_end_of_a_block, "nested_checkout", ASYNC),
         (subtle.nested_in_a_group_of_anyio, "nested_checkout", ASYNC),
         (subtle.nested_behind_a_middleware, "nested_checkout", ASYNC),
         (subtle.nested_in_a_thread, "nested_checkout", SYNC),

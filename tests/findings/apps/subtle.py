@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated
 
@@ -11,11 +12,11 @@ from fastapi import BackgroundTasks, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import create_engine, select, text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 
-from tests.findings.apps.shop import Customer, Order
+from tests.findings.apps.shop import Customer, Order, Tag
 from tests.findings.stage import Stage
 
 
@@ -139,6 +140,25 @@ def nested_in_wait_for(stage: Stage) -> None:
         async with AsyncSession(engine) as session:
             await session.execute(text("SELECT 1"))
             return await asyncio.wait_for(asyncio.create_task(look_up(number)), timeout=60)
+
+
+def nested_at_the_end_of_a_block(stage: Stage) -> None:
+    """The second session only adds, so that its connection is taken at the end of its block, in a task of
+    SQLAlchemy's.
+    """
+    app, engine = stage.app, stage.async_engine(pool_size=20)
+    sessions = async_sessionmaker(engine)
+
+    async def note() -> None:
+        async with sessions.begin() as session:  # guilty
+            session.add(Tag(name=uuid.uuid4().hex))
+
+    @app.get("/orders/{number}")
+    async def read_order(number: int) -> str | None:
+        async with sessions() as session:
+            order = await session.get(Order, number)
+            await note()
+            return order.state if order else None
 
 
 def nested_in_a_group_of_anyio(stage: Stage) -> None:
