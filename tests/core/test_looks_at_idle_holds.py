@@ -1,6 +1,7 @@
 """The thread that looks at open holds: what one look after the other makes of them."""
 
 import math
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, QueuePool, StaticPool, create_engine, text
 
 from dbwatch import idling
-from dbwatch.idling import WATCH, Watch, look
+from dbwatch.idling import LATE, WATCH, Watch, look
 from dbwatch.records import Checkout, Idling, Request
 from dbwatch.settings import THRESHOLDS
 from tests.core.made import a_request, working_for
@@ -49,6 +50,43 @@ def connections(request_: Request, tmp_path: Path) -> Iterator[list[Connection]]
 def seen_of(checkout: Checkout) -> Idling:
     assert checkout.idling is not None
     return checkout.idling
+
+
+class Looks:
+    """What one thread that looks says of each look: seconds since the last, and whether it comes late."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.watch = Watch()
+        self.made: list[tuple[float, bool]] = []
+        monkeypatch.setattr(idling, "look", self._look)
+
+    def _look(self, passed: float, late: bool) -> None:
+        if threading.current_thread() is self.watch._thread:  # the one of the process looks as well
+            self.made.append((passed, late))
+
+
+def test_looks_are_made_until_another_thread_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Looks(monkeypatch)
+    began = time.perf_counter()
+    looks.watch.start()
+    eventually(lambda: any(not late for _, late in looks.made))
+    assert all(PAUSE <= passed <= time.perf_counter() - began for passed, _ in looks.made)
+    first = looks.watch._thread
+    assert first is not None
+    looks.watch.start()
+    first.join(20.0)
+    assert not first.is_alive()
+    stop(looks.watch)
+
+
+def test_a_look_is_late_if_the_pause_before_it_was_much_longer_than_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Looks(monkeypatch)
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(LATE * 1.25 * seconds))
+    looks.watch.start()
+    eventually(lambda: len(looks.made) >= 2, every=0.2)
+    stop(looks.watch)
+    assert all(late for _, late in looks.made)
 
 
 def test_a_hold_is_idle_from_one_look_to_the_next_if_nothing_ran_between(

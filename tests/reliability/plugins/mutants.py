@@ -5,8 +5,10 @@ reads it. The only file that differs from the pristine code is the mutant's. Wit
 that is not changed, those tests run that its mutants may run: each must pass, or it would notice every mutant.
 """
 
+import functools
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -66,15 +68,16 @@ class Observation:
                 ran = data.contexts_by_lineno(name)
                 ran[0] = [test for tests in ran.values() for test in tests]
                 chosen[str(path.relative_to(root))] = {
-                    line: [numbers[test] for test in self._quickest({*tests})] for line, tests in ran.items()
+                    line: [numbers[test] for test in self._quickest({*tests}, path.stem)] for line, tests in ran.items()
                 }
         OBSERVED.write_text(json.dumps({"tests": names, "chosen": chosen}))
 
-    def _quickest(self, tests: Iterable[str]) -> list[str]:
+    def _quickest(self, tests: Iterable[str], module: str) -> list[str]:
+        """Those first whose file names the module: what a thread of ours runs, it runs beside every other test too."""
         found: list[str] = []
         cases: defaultdict[str, int] = defaultdict(int)
         left = _SECONDS
-        for test in sorted(tests, key=lambda test: (self.seconds[test], test)):
+        for test in sorted(tests, key=lambda test: (not _names(test, module), self.seconds[test], test)):
             if not test or test in self.failed or self.seconds[test] > _SLOW:
                 continue
             function = test.partition("[")[0]
@@ -86,6 +89,15 @@ class Observation:
                 break
             found.append(test)
         return found
+
+
+@functools.cache
+def _names_in(file: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", Path(file).read_text("utf-8")))
+
+
+def _names(test: str, module: str) -> bool:
+    return bool(test) and module in _names_in(test.partition("::")[0])
 
 
 def _needs_a_server(item: pytest.Item) -> bool:
