@@ -209,7 +209,7 @@ def a_pool_of_one(stage: Stage) -> None:
 def test_the_report_of_a_timeout_names_the_line_at_which_a_holder_is(stage: StageApp) -> None:
     with stage("sqlite-aiosqlite", a_pool_of_one, idle_hold_seconds=60.0) as visitor:
         holder = visitor.begin("/orders")
-        eventually(lambda: sum(pool.used for pool in dbwatch.snapshot()) == 1, every=0.01)
+        eventually(lambda: visitor.connections_out() == 1, every=0.01)
         assert visitor.get("/orders").status_code == 500
         assert holder.result().is_success
         (report,) = (found for found in visitor.findings() if found.finding == "checkout_timeout")

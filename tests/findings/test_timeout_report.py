@@ -29,8 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pyte
 def hold_all(visitor: Visitor, size: int = SIZE) -> list[Any]:
     """Have every connection held."""
     holders = [visitor.begin(f"/hold/{number}") for number in range(1, size + 1)]
-    # Another pool may still be around, as of the fixture that filled the database.
-    eventually(lambda: sum(pool.used for pool in dbwatch.snapshot()) == size, every=0.01)
+    eventually(lambda: visitor.connections_out() == size, every=0.01)
     return holders
 
 

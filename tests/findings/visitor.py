@@ -8,6 +8,7 @@ import httpx
 
 import dbwatch
 from dbwatch import Finding
+from dbwatch.pools import POOLS
 from tests.findings.stage import Stage
 from tests.servers.waiting import eventually
 
@@ -61,6 +62,10 @@ class Visitor:
     def findings_so_far(self) -> tuple[Finding, ...]:
         """What was found, whatever is pending."""
         return dbwatch.findings()
+
+    def connections_out(self) -> int:
+        """How many connections the app has out of the pools of its own engines."""
+        return sum(len(POOLS.of(engine.pool).open) for engine in self.stage.engines)
 
     def until_quiet(self) -> None:
         """Wait until no request runs: a client has its answer a little earlier."""
