@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi import Request, Response
 from sqlalchemy import create_engine, text
+from sqlalchemy.ext.asyncio import async_sessionmaker
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 
 import dbwatch
@@ -15,8 +16,9 @@ from dbwatch import Finding
 from tests.core.numbers import Numbers
 from tests.findings.apps import exhausted
 from tests.findings.apps.exhausted import SECRET, SIZE, TIMEOUT
+from tests.findings.apps.shop import Tag
 from tests.findings.conftest import StageApp
-from tests.findings.guilty import guilty_lines
+from tests.findings.guilty import guilty_lines, place
 from tests.findings.stage import Stage
 from tests.findings.visitor import Visitor
 from tests.servers.waiting import eventually
@@ -149,6 +151,26 @@ def test_a_holder_that_waits_for_a_thread_is_told_apart_and_not_accused(
     assert ", waiting for a thread (executing" in holder
     assert f" at {line} " in holder
     assert "idle_hold" not in {finding.finding for finding in found}
+
+
+def a_block_that_gets_no_connection(stage: Stage) -> None:
+    sessions = async_sessionmaker(stage.async_engine(pool_size=1, max_overflow=0, pool_timeout=0.2))
+
+    @stage.app.get("/orders")
+    async def read() -> None:
+        async with sessions() as session:
+            await session.execute(text("SELECT 1"))
+            async with sessions.begin() as second:  # guilty
+                second.add(Tag(name="never"))
+
+
+def test_a_timeout_at_the_end_of_a_sessions_block_is_told_with_the_line_of_the_block(stage: StageApp) -> None:
+    (line,) = guilty_lines(a_block_that_gets_no_connection)
+    with stage("sqlite-aiosqlite", a_block_that_gets_no_connection) as visitor:
+        assert visitor.get("/orders").status_code == 500
+        (report,) = (found for found in visitor.findings() if found.finding == "checkout_timeout")
+    assert place(report.lines[0]) == line
+    assert "The holders are waiting for another connection themselves" in report.message
 
 
 def test_holders_that_change_quickly_but_idle_most_of_their_time_are_not_called_too_few(stage: StageApp) -> None:
