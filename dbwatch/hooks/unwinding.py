@@ -8,6 +8,7 @@ Of a connection that is given back while an exception is under way nobody forgot
 import functools
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -53,7 +54,13 @@ async def _unwinding(closing: Awaitable[None]) -> None:
     try:
         await closing
     finally:
-        _UNDER_WAY.reset(token)
+        _reset(_UNDER_WAY, token)
+
+
+def _reset(variable: ContextVar[Any], token: Token[Any]) -> None:
+    """Undo a setting. A coroutine that was left is closed by the garbage collector in somebody else's context."""
+    with suppress(ValueError):
+        variable.reset(token)
 
 
 def wrap_commit_and_exit(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
@@ -68,7 +75,7 @@ def wrap_commit_and_exit(original: Callable[..., Awaitable[None]]) -> Callable[.
             await original(self, *args)
         finally:
             if token is not None:
-                LEAVING.reset(token)
+                _reset(LEAVING, token)
 
     return __aexit__
 
@@ -83,11 +90,13 @@ def install() -> None:
     """Wrap what closes asynchronously, if that can be used at all."""
     try:
         # SQLAlchemy 2.1 needs greenlet to import them.
-        from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker  # noqa: PLC0415
+        from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession  # noqa: PLC0415
     except ImportError:
         return
     for kind in (AsyncSession, AsyncConnection):
         kind.close = wrap_close(kind.close)  # type: ignore[method-assign, assignment]
         kind.__aexit__ = wrap_exit(kind.__aexit__)  # type: ignore[method-assign, assignment]
-    block: Any = type(async_sessionmaker(class_=AsyncSession).begin())  # its name is private (2.0 and 2.1)
-    block.__aexit__ = wrap_commit_and_exit(block.__aexit__)
+    with suppress(ImportError):  # its name is private (2.0 and 2.1)
+        from sqlalchemy.ext.asyncio.session import _AsyncSessionContextManager as Block  # noqa: PLC0415
+
+        Block.__aexit__ = wrap_commit_and_exit(Block.__aexit__)  # type: ignore[method-assign, assignment]
