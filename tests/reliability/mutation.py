@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -104,17 +105,22 @@ def seconds_unchanged(module: str, copy: Path, env: Mapping[str, str]) -> float:
     A test that fails there, and once more by itself, would notice every mutant, so ``RuntimeError`` is raised then.
     """
     env = {**env, "MUTANTS_UNCHANGED": f"dbwatch/{module}.py"}
-    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "mutants", "-o", f"cache_dir={copy}/.pytest_cache"]
     began = time.perf_counter()
-    ran = subprocess.run(pytest, cwd=copy, env=env, capture_output=True, text=True, check=False)
+    ran = subprocess.run(["bash", "-c", _pytest(copy)], cwd=copy, env=env, capture_output=True, text=True, check=False)
     took = time.perf_counter() - began
-    if ran.returncode:
-        ran = subprocess.run([*pytest, "--last-failed"], cwd=copy, env=env, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise RuntimeError(
             f"tests of {module} fail on the unchanged code, which says nothing of mutants:\n{ran.stdout}"
         )
     return took
+
+
+def _pytest(copy: Path, *options: str, limit: int = 0) -> str:
+    """The shell command that runs the tests, and once more those that fail: a test that fails without the mutant, now
+    and then, has not noticed it. A ``limit`` of 0 is none.
+    """
+    pytest = f"timeout {limit} {sys.executable} -m pytest -q -p mutants -o cache_dir={copy}/.pytest_cache"
+    return f"{shlex.join([*shlex.split(pytest), '--cache-clear', *options])} || MUTANTS_AGAIN=1 {pytest}"
 
 
 def mutate(module: str, copy: Path, observed: Path, again: Sequence[Mutant] = ()) -> list[Mutant]:
@@ -124,9 +130,7 @@ def mutate(module: str, copy: Path, observed: Path, again: Sequence[Mutant] = ()
     session, config = directory / f"{module}.sqlite", directory / f"{module}.toml"
     env = environment(copy, MUTANTS_OBSERVED=str(observed), MUTANTS_PRISTINE=str(pristine))
     limit = int(max(_HANGS, _HANGS_TIMES * seconds_unchanged(module, copy, env)))
-    # Once more what has failed: a test that fails without the mutant, now and then, has not noticed it.
-    pytest = f"timeout {limit} {sys.executable} -m pytest -x -q -p mutants -o cache_dir={copy}/.pytest_cache"
-    test = f"bash -c '{pytest} || {pytest} --last-failed'"
+    test = f"bash -c {shlex.quote(_pytest(copy, '-x', limit=limit))}"
     config.write_text(
         "\n".join(
             [
@@ -292,8 +296,10 @@ def run(modules: Sequence[str], again: Mapping[str, Sequence[Mutant]]) -> None:
 
         def work(module: str) -> None:
             mine = copies.get()
-            found = mutate(module, mine, observed, again.get(module, ()))
-            copies.put(mine)
+            try:
+                found = mutate(module, mine, observed, again.get(module, ()))
+            finally:
+                copies.put(mine)
             survived = [mutant for mutant in found if not mutant.noticed]
             with writing:
                 keep(module, found, again=module in again)

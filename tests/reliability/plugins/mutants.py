@@ -2,7 +2,8 @@
 
 With MUTANTS_OBSERVED only, it writes that file; with MUTANTS_PRISTINE besides, the directory of the code as it was, it
 reads it. The only file that differs from the pristine code is the mutant's. With MUTANTS_UNCHANGED, the name of a file
-that is not changed, those tests run that its mutants may run: each must pass, or it would notice every mutant.
+that is not changed, those tests run that its mutants may run: each must pass, or it would notice every mutant. With
+MUTANTS_AGAIN, those that failed last: a test that fails now and then has noticed nothing.
 """
 
 import functools
@@ -19,6 +20,7 @@ import pytest
 OBSERVED = Path(os.environ["MUTANTS_OBSERVED"])
 PRISTINE = os.environ.get("MUTANTS_PRISTINE")
 UNCHANGED = os.environ.get("MUTANTS_UNCHANGED")
+AGAIN = os.environ.get("MUTANTS_AGAIN")
 #: Seconds that the tests of a mutant may take, by what they took unchanged.
 _SECONDS = 20.0
 #: Of a test that takes longer, only one case is run; what takes still longer is left out.
@@ -140,7 +142,13 @@ def every_chosen_test(name: str) -> list[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Observe, or choose what to run."""
-    if UNCHANGED is not None:
+    if AGAIN is not None:
+        # Not --last-failed: that looks for nothing else in a file, and then misses the other tests that are asked for.
+        assert config.cache is not None
+        config.args = [*config.cache.get("cache/lastfailed", {})]
+        if not config.args:
+            pytest.exit("the tests came to no end", returncode=1)
+    elif UNCHANGED is not None:
         config.args = every_chosen_test(UNCHANGED)
     elif PRISTINE is not None:
         config.args = chosen_tests(*mutated_line(Path(PRISTINE)))
