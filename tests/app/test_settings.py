@@ -71,14 +71,16 @@ def test_every_option_is_tried_here() -> None:
     assert {name for name, _, _ in IN_ENVIRONMENT} == names - {"registry", "on_finding"}
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, value, _ in VALUES])
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, value, _ in VALUES], ids=[name for name, _, _ in VALUES]
+)
 def test_an_option_is_given_by_keyword(name: str, value: Any) -> None:
     settings = DBWatchMiddleware(nothing, **{name: value}).settings
     assert getattr(settings, name) == value
     assert getattr(settings, name) != getattr(Settings(), name)
 
 
-@pytest.mark.parametrize(("name", "value", "text"), IN_ENVIRONMENT)
+@pytest.mark.parametrize(("name", "value", "text"), IN_ENVIRONMENT, ids=[name for name, _, _ in IN_ENVIRONMENT])
 def test_an_option_is_given_by_environment(monkeypatch: pytest.MonkeyPatch, name: str, value: Any, text: str) -> None:
     monkeypatch.setenv(f"DBWATCH_{name.upper()}", text)
     assert getattr(DBWatchMiddleware(nothing).settings, name) == value
