@@ -117,7 +117,8 @@ def seconds_unchanged(module: str, copy: Path, env: Mapping[str, str]) -> float:
 
 def _pytest(copy: Path, *options: str, limit: int = 0) -> str:
     """The shell command that runs the tests, and once more those that fail: a test that fails without the mutant, now
-    and then, has not noticed it. A ``limit`` of 0 is none.
+    and then, has not noticed it. Not with ``-x``: what comes after such a test would not be asked. A ``limit`` of 0 is
+    none.
     """
     pytest = f"timeout {limit} {sys.executable} -m pytest -q -p mutants -o cache_dir={copy}/.pytest_cache"
     return f"{shlex.join([*shlex.split(pytest), '--cache-clear', *options])} || MUTANTS_AGAIN=1 {pytest}"
@@ -130,7 +131,7 @@ def mutate(module: str, copy: Path, observed: Path, again: Sequence[Mutant] = ()
     session, config = directory / f"{module}.sqlite", directory / f"{module}.toml"
     env = environment(copy, MUTANTS_OBSERVED=str(observed), MUTANTS_PRISTINE=str(pristine))
     limit = int(max(_HANGS, _HANGS_TIMES * seconds_unchanged(module, copy, env)))
-    test = f"bash -c {shlex.quote(_pytest(copy, '-x', limit=limit))}"
+    test = f"bash -c {shlex.quote(_pytest(copy, '--maxfail=3', limit=limit))}"
     config.write_text(
         "\n".join(
             [
