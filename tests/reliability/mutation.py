@@ -120,8 +120,9 @@ def _pytest(copy: Path, *options: str, limit: int = 0) -> str:
     and then, has not noticed it. Not with ``-x``: what comes after such a test would not be asked. A ``limit`` of 0 is
     none.
     """
-    pytest = f"timeout {limit} {sys.executable} -m pytest -q -p mutants -o cache_dir={copy}/.pytest_cache"
-    return f"{shlex.join([*shlex.split(pytest), '--cache-clear', *options])} || MUTANTS_AGAIN=1 {pytest}"
+    pytest = ["timeout", str(limit), sys.executable, "-m", "pytest", "-q", "-p", "mutants"]
+    pytest += ["-o", f"cache_dir={copy}/.pytest_cache"]
+    return f"{shlex.join([*pytest, '--cache-clear', *options])} || MUTANTS_AGAIN=1 {shlex.join(pytest)}"
 
 
 def mutate(module: str, copy: Path, observed: Path, again: Sequence[Mutant] = ()) -> list[Mutant]:
