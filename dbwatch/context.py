@@ -73,8 +73,8 @@ def waits_for(holder: "ref[Any] | None", other: "ref[Any] | None") -> bool:
     The same task, or the same call in a thread, does one thing at a time. A call in a thread that has ended has left
     its connection with the request itself, which waits. A task waits for another if it awaits it, directly or through
     ``gather``, ``wait``, ``wait_for``, a task group, a middleware's ``call_next`` or the end of an ``async with`` of
-    SQLAlchemy's; for a task that it has merely
-    spawned it does not wait. Whether it awaits a call in a thread cannot be told from here, so that proves nothing.
+    SQLAlchemy's; for a task that it has merely spawned it does not wait. Whether it awaits a call in a thread cannot
+    be told from here, so that proves nothing.
     """
     first = None if holder is None else holder()
     second = None if other is None else other()
@@ -88,8 +88,10 @@ def waits_for(holder: "ref[Any] | None", other: "ref[Any] | None") -> bool:
 #: Modules whose coroutines wait for tasks: groups, ``wait()`` and ``wait_for()``; AnyIO's groups (4); ``call_next()``;
 #: what leaves a block of SQLAlchemy's (2.1; in 2.0 with a function of its own in either module).
 _AWAIT_TASKS = frozenset(
-    {"asyncio.taskgroups", "asyncio.tasks", "anyio._backends._asyncio", "starlette.middleware.base"}
-    | {"sqlalchemy.ext.asyncio.base", "sqlalchemy.ext.asyncio.engine", "sqlalchemy.ext.asyncio.session"}
+    (
+        *("asyncio.taskgroups", "asyncio.tasks", "anyio._backends._asyncio", "starlette.middleware.base"),
+        *("sqlalchemy.ext.asyncio.base", "sqlalchemy.ext.asyncio.engine", "sqlalchemy.ext.asyncio.session"),
+    )
 )
 #: Tasks that wait for one another are followed so far: a middleware of Starlette's runs the next one in a task.
 _LINKS = 10
