@@ -106,7 +106,8 @@ def seconds_unchanged(module: str, copy: Path, env: Mapping[str, str]) -> float:
     """
     env = {**env, "MUTANTS_UNCHANGED": f"dbwatch/{module}.py"}
     began = time.perf_counter()
-    ran = subprocess.run(["bash", "-c", _pytest(copy)], cwd=copy, env=env, capture_output=True, text=True, check=False)
+    test = f"{_pytest(copy, '--cache-clear')} || MUTANTS_AGAIN=1 {_pytest(copy)}"
+    ran = subprocess.run(["bash", "-c", test], cwd=copy, env=env, capture_output=True, text=True, check=False)
     took = time.perf_counter() - began
     if ran.returncode:
         raise RuntimeError(
@@ -116,13 +117,18 @@ def seconds_unchanged(module: str, copy: Path, env: Mapping[str, str]) -> float:
 
 
 def _pytest(copy: Path, *options: str, limit: int = 0) -> str:
-    """The shell command that runs the tests, and once more those that fail: a test that fails without the mutant, now
-    and then, has not noticed it. Not with ``-x``: what comes after such a test would not be asked. A ``limit`` of 0 is
-    none.
-    """
+    """A shell command that runs the tests, for so many seconds at most if there is a ``limit``."""
     pytest = ["timeout", str(limit), sys.executable, "-m", "pytest", "-q", "-p", "mutants"]
-    pytest += ["-o", f"cache_dir={copy}/.pytest_cache"]
-    return f"{shlex.join([*pytest, '--cache-clear', *options])} || MUTANTS_AGAIN=1 {shlex.join(pytest)}"
+    return shlex.join([*pytest, "-o", f"cache_dir={copy}/.pytest_cache", *options])
+
+
+def until_one_fails_twice(copy: Path, limit: int) -> str:
+    """The shell command that fails if a test notices a mutant, which is if it fails once more by itself: one that fails
+    without the mutant, now and then, has not. Then those behind it are asked as well.
+    """
+    first, all_of_them = (_pytest(copy, "--cache-clear", option, limit=limit) for option in ("-x", "--maxfail=3"))
+    again = f"MUTANTS_AGAIN=1 {_pytest(copy, limit=limit)}"
+    return f"{first} && exit; {again} || exit; {all_of_them} || {again}"
 
 
 def mutate(module: str, copy: Path, observed: Path, again: Sequence[Mutant] = ()) -> list[Mutant]:
@@ -132,13 +138,13 @@ def mutate(module: str, copy: Path, observed: Path, again: Sequence[Mutant] = ()
     session, config = directory / f"{module}.sqlite", directory / f"{module}.toml"
     env = environment(copy, MUTANTS_OBSERVED=str(observed), MUTANTS_PRISTINE=str(pristine))
     limit = int(max(_HANGS, seconds_unchanged(module, copy, env)))
-    test = f"bash -c {shlex.quote(_pytest(copy, '--maxfail=3', limit=limit))}"
+    test = f"bash -c {shlex.quote(until_one_fails_twice(copy, limit))}"
     config.write_text(
         "\n".join(
             [
                 "[cosmic-ray]",
                 f'module-path = "dbwatch/{module}.py"',
-                f"timeout = {3.0 * limit}",
+                f"timeout = {5.0 * limit}",
                 "excluded-modules = []",
                 f"test-command = {json.dumps(test)}",
                 '[cosmic-ray.distributor]\nname = "local"',
