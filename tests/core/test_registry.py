@@ -228,6 +228,7 @@ def test_an_engine_that_is_gone_is_forgotten_and_with_its_pool_whoever_asked_is_
     watched, key = registry.of(engine.pool), id(stays)
     assert current_pool(watched) is engine.pool
     registry._engine_gone(key)(ref(engine))  # an older one that had the same place in memory
+    registry._pool_gone(id(stays.pool))(ref(engine.pool))
     del engine
     gc.collect()
     assert [known for known, _ in registry.engines()] == [stays]

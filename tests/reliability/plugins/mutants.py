@@ -10,7 +10,7 @@ import functools
 import json
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -75,22 +75,27 @@ class Observation:
         OBSERVED.write_text(json.dumps({"tests": names, "chosen": chosen}))
 
     def _quickest(self, tests: Iterable[str], module: str) -> list[str]:
-        """Those first whose file names the module: what a thread of ours runs, it runs beside every other test too."""
+        """Those first whose file names the module: what a thread of ours runs, it runs beside every other test too. Of
+        each test one case, then of each a second one: a hundred cases of one test would leave no time for another.
+        """
         found: list[str] = []
-        cases: defaultdict[str, int] = defaultdict(int)
         left = _SECONDS
-        for test in sorted(tests, key=lambda test: (not _names(test, module), self.seconds[test], test)):
-            if not test or test in self.failed or self.seconds[test] > _SLOW:
+        for (_, case, seconds), test in sorted(self._ordered(tests, module)):
+            if seconds > _SLOW or (case > 0 and seconds > _QUICK):
                 continue
-            function = test.partition("[")[0]
-            cases[function] += 1
-            if cases[function] > 1 and self.seconds[test] > _QUICK:
-                continue
-            left -= self.seconds[test]
+            left -= seconds
             if left < 0:
                 break
             found.append(test)
         return found
+
+    def _ordered(self, tests: Iterable[str], module: str) -> Iterator[tuple[tuple[bool, int, float], str]]:
+        cases: Counter[str] = Counter()
+        for test in sorted(tests, key=lambda test: (self.seconds[test], test)):
+            if test and test not in self.failed:
+                function = test.partition("[")[0]
+                yield (not _names(test, module), cases[function], self.seconds[test]), test
+                cases[function] += 1
 
 
 @functools.cache
