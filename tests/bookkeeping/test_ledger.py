@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dbwatch.catalog.metrics import ROUTE_EVENTS
 from dbwatch.ledger import BATCH, ROUTE_LIMIT, Ledger
 from dbwatch.records import LONG_REQUEST_SECONDS, NO_REQUEST, OTHER, UNMATCHED, Checkout, Request
 from tests.core.made import a_pool, a_request
@@ -229,6 +230,22 @@ def test_of_a_hold_in_which_nobody_knows_what_ran_the_rest_is_unknown_and_not_id
     activity = "dbwatch_hold_activity_seconds_total"
     assert [books.counter(activity, "shop", what) for what in ("executing", "idle", "unknown")] == [2.5, 0.0, 4.5]
     assert math.isclose(books.sum_of("dbwatch_hold_seconds", "shop"), 7.0)
+
+
+def test_a_timeout_an_overflow_a_failed_ping_and_a_leak_count_once_for_their_pool_and_their_route(books: Books) -> None:
+    request = a_request()
+    for noted in ({}, {"overflow": True}, {"outcome": "timeout"}):
+        books.ledger.attempt_ended(served(request, **noted))
+    books.ledger.pre_ping_failed(served(request))
+    books.ledger.leaked(served(request))
+    books.end(request)
+    assert {event: books.counter("dbwatch_route_events_total", "shop", *ROUTE, event) for event in ROUTE_EVENTS} == {
+        event: 1 for event in ROUTE_EVENTS
+    }
+    of_pool = ("dbwatch_overflow_checkouts_total", "dbwatch_checkout_timeouts_total", "dbwatch_pre_ping_failures_total")
+    assert [books.counter(name, "shop") for name in of_pool] == [1, 1, 1]
+    assert books.counter("dbwatch_leaks_total", "shop", "request_end") == 1
+    assert books.counter("dbwatch_leaks_total", "shop", "gc") == 0
 
 
 def test_a_leak_that_comes_back_is_no_second_leak(books: Books) -> None:
