@@ -43,8 +43,8 @@ TESTS = (
 _ABOUT = """\
 Each of these modules was changed in one place after the other (Cosmic Ray): a comparison, an operator, a number, a
 condition turned round, a loop that does nothing. Then those tests ran that need no server and run the changed line:
-first those whose file names the module, one case of each before a second, for twenty seconds at most. All of them pass on the
-unchanged code. A mutant that no test noticed has survived; why, stands below.
+first those whose file names the module, one case of each before a second, for twenty seconds at most. All of them pass
+on the unchanged code. A mutant that no test noticed has survived; why, stands below.
 What survived at first was run again after tests had been added. `.ci/long mutation` repeats it and takes hours."""
 #: Of the replacements of an operator, one or two: the others are noticed even more easily, or not at all.
 _LEFT_OUT = (
