@@ -1,10 +1,12 @@
 """The thread that looks at open holds: what one look after the other makes of them."""
 
+import asyncio
 import math
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
+from contextvars import Context
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,23 @@ def test_time_in_which_the_request_waits_for_another_connection_is_excused(
     request_.waiting.clear()
     look(PAUSE, False)
     assert (seen_of(hold).seen, seen_of(hold).excused) == (2 * PAUSE, 2 * PAUSE)
+
+
+def test_of_the_loops_of_all_requests_is_asked_whether_they_stand_still(
+    connections: list[Connection], request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[list[asyncio.AbstractEventLoop]]()
+
+    def none_of(loops: Iterable[asyncio.AbstractEventLoop]) -> tuple[()]:
+        asked.append(list(loops))
+        return ()
+
+    monkeypatch.setattr(idling, "standing_still", none_of)
+    with closing(asyncio.new_event_loop()) as loop, Context().run(connections[0].engine.connect):
+        look(PAUSE, False)
+        request_.loop = loop
+        look(PAUSE, False)
+    assert asked == [[], [loop]]
 
 
 def test_a_hold_of_a_shared_connection_is_not_looked_at(connections: list[Connection], request_: Request) -> None:
