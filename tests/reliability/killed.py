@@ -171,12 +171,13 @@ def _compare(exported: dict[Any, float], now: dict[Any, float], where: str, outc
     ]
 
 
-def _page_of_nobody(app: App) -> Scrape | None:
-    """The metrics, once no connection is out that the new app may have taken: a client has its answer a little before
-    the request gives its connection back. What the dead held is older.
+def _page_of_nobody(app: App) -> Scrape:
+    """The metrics; fails if a connection is out that the new app may have taken: a client has its answer a little
+    before the request gives its connection back. What the dead held is older.
     """
     page = app.scrape()
-    return None if 0.0 < page.sum("dbwatch_pool_oldest_checkout_seconds") < 1.0 else page
+    assert not 0.0 < page.sum("dbwatch_pool_oldest_checkout_seconds") < 1.0
+    return page
 
 
 def _look_for_leftovers(app: App, outcome: Outcome) -> None:
