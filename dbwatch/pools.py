@@ -221,7 +221,7 @@ class Pools:
     def start_anew(self) -> None:
         """In a forked child: the parent's checkouts are not ours, and its lock may be held by a thread we lack."""
         self._lock = RLock()
-        for watched in self._pools.values():
+        for watched in list(self._pools.values()):  # one may go in a garbage collection meanwhile
             watched.open.clear()
             watched.waiting.clear()
             watched.forget_peaks()

@@ -238,6 +238,20 @@ def test_an_engine_that_is_gone_is_forgotten_and_with_its_pool_whoever_asked_is_
     assert current_pool(watched) is None
 
 
+def test_a_pool_may_go_while_a_forked_child_starts_anew(registry: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = [an_engine() for _ in range(3)]
+    for number in range(3):
+        registry.add_engine(engines[number])
+
+    def post(*_: object) -> None:
+        engines.clear()
+        gc.collect()
+
+    monkeypatch.setattr(registry._ledger, "post", post)
+    registry.start_anew()
+    assert len(registry.watched()) < 3
+
+
 def test_an_engine_that_was_disposed_of_has_another_pool(registry: Pools) -> None:
     engine = an_engine()
     registry.add_engine(engine, name="shop")
