@@ -209,7 +209,7 @@ class Pools:
         for engine, _known in self.engines():
             self.of(engine.pool)
         states: dict[str, list[WatchedPool]] = {}
-        for watched in list(self._pools.values()):
+        for watched in self.watched():
             states.setdefault(watched.name, []).append(watched)
         now = perf_counter()
         return tuple(_snapshot(name, watched, now) for name, watched in sorted(states.items()))
@@ -221,7 +221,7 @@ class Pools:
     def start_anew(self) -> None:
         """In a forked child: the parent's checkouts are not ours, and its lock may be held by a thread we lack."""
         self._lock = RLock()
-        for watched in list(self._pools.values()):  # one may go in a garbage collection meanwhile
+        for watched in self.watched():  # a list: one may go in a garbage collection meanwhile
             watched.open.clear()
             watched.waiting.clear()
             watched.forget_peaks()
