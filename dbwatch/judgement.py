@@ -103,6 +103,10 @@ def timed_out(report: TimeoutReport) -> None:
 
 def leaked(checkout: Checkout) -> None:
     """A connection is still out although its request and its owner have ended."""
+    # The garbage collector may come between the look that found it open and this fact; its end is a fact of its own.
+    if checkout.leaked or checkout.reclaimed:
+        return
+    checkout.leaked = True
     LEDGER.leaked(checkout)
     held = checkout.hold_seconds(perf_counter())
     leak = FOUND.report(

@@ -91,11 +91,9 @@ def start_anew() -> None:
 
 
 def _accuse(checkout: Checkout) -> None:
-    if not checkout.leaked:
-        checkout.leaked = True
-        if checkout.request is not None:
-            checkout.request.notable = True
-        LEDGER.post(judgement.leaked, checkout)
+    if checkout.request is not None:
+        checkout.request.notable = True
+    LEDGER.post(judgement.leaked, checkout)
 
 
 def _defer(checkout: Checkout, until: "ref[Any] | None") -> None:

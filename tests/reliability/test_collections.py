@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 from typing import Any
 
@@ -15,6 +16,7 @@ from sqlalchemy import QueuePool, create_engine, exc, text
 
 import dbwatch
 from dbwatch import runtime
+from dbwatch.ledger import LEDGER
 from tests.bookkeeping.books import Books, internal_errors, open_new_books
 from tests.bookkeeping.counted import CountedServer
 from tests.bookkeeping.requests import RequestRunner
@@ -77,6 +79,12 @@ class Work:
 
         self._runner.run(self._in_request(page))
 
+    def leaking_request(self) -> None:
+        async def page() -> None:
+            self.leak()
+
+        self._runner.run(self._in_request(page))
+
     def timeout(self) -> None:
         held = []
         try:
@@ -131,6 +139,35 @@ def work(in_request: RequestRunner) -> Iterator[Work]:
     gc.unfreeze()
     work.close()
     server.close()
+
+
+def collect_and_let_another_thread_fold() -> None:
+    """A finalizer writes a log record, and may lose the interpreter to another thread while it does."""
+    gc.collect()
+    thread = Thread(target=LEDGER.try_fold)
+    thread.start()
+    thread.join()
+
+
+def test_the_leak_of_a_request_is_counted_once_at_whichever_line_of_ours_it_is_collected(work: Work) -> None:
+    books = Books("work")
+    work.leaking_request()
+    with at_line(0, gc.collect) as reached:
+        work.leaking_request()
+    gc.collect()
+    step = max(1, reached[0] // _LINES)
+    numbers = range(1, reached[0], step)
+    for number in numbers:
+        with at_line(number, collect_and_let_another_thread_fold):
+            work.leaking_request()
+        gc.collect()
+        dbwatch.findings()
+    leaks = books.counted("dbwatch_leaks_total")
+    assert leaks["gc"] + leaks["request_end"] == len(numbers) + 2
+    assert books.total("dbwatch_leaks_returned_total") == leaks["request_end"]
+    assert min(leaks["gc"], leaks["request_end"]) > 2, "each way to find it was met"
+    assert books.snapshot().leaked == 0
+    assert internal_errors() == {}
 
 
 @pytest.mark.parametrize("name", ["request", "timeout", "broken", "thrown_away", "disposed", "new_engine", "scrape"])
