@@ -103,8 +103,8 @@ def timed_out(report: TimeoutReport) -> None:
 
 def leaked(checkout: Checkout) -> None:
     """A connection is still out although its request and its owner have ended."""
-    # The garbage collector may come between the look that found it open and this fact; its end is a fact of its own.
-    if checkout.leaked or checkout.reclaimed:
+    # It may come back between the look that found it open and this fact; that is a fact of its own.
+    if checkout.leaked or checkout.returned_at is not None:
         return
     checkout.leaked = True
     LEDGER.leaked(checkout)
