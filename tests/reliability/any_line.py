@@ -15,11 +15,12 @@ from sqlalchemy import Connection, Engine, QueuePool, create_engine, exc, text
 
 import dbwatch
 from dbwatch import runtime
+from dbwatch.outputs.live.report import Reporter
 from tests.bookkeeping.counted import CountedServer
 from tests.bookkeeping.requests import RequestRunner
 
 #: At most so many lines of a piece of work are tried, evenly spread.
-LINES = 150
+LINES = 100
 _OURS = str(Path(dbwatch.__file__).parent)
 
 
@@ -59,6 +60,8 @@ class Work:
         self._in_request = in_request
         self._runner = asyncio.Runner()
         self._registry = CollectorRegistry()
+        self._reporter = Reporter(runtime._LIVE_SOURCE, 1, 0.0)
+        self._seconds = 0
         runtime.exposition(self._registry)
 
     def leak(self) -> None:
@@ -128,6 +131,14 @@ class Work:
     def scrape(self) -> None:
         list(self._registry.collect())
         dbwatch.findings()
+
+    def reports(self) -> None:
+        """What is read by a person: the live page, the advice, a readiness probe."""
+        self._seconds += 1
+        self._reporter.sample(self._seconds)
+        self._reporter.report(self._seconds)
+        dbwatch.advice()
+        dbwatch.readiness()
 
     def give_back(self) -> None:
         """Give back by hand what a request has left."""

@@ -46,7 +46,9 @@ def test_the_leak_of_a_request_is_counted_once_at_whichever_line_of_ours_it_is_c
     assert internal_errors() == {}
 
 
-@pytest.mark.parametrize("name", ["request", "timeout", "broken", "thrown_away", "disposed", "new_engine", "scrape"])
+@pytest.mark.parametrize(
+    "name", ["request", "timeout", "broken", "thrown_away", "disposed", "new_engine", "scrape", "reports"]
+)
 def test_a_leaked_connection_that_is_collected_at_any_line_of_ours_is_counted_once_and_hangs_nobody(
     name: str, work: Work
 ) -> None:

@@ -58,8 +58,12 @@ def peer(work: Work, in_request: RequestRunner) -> Iterator[Work]:
     peer.close()
 
 
-@pytest.mark.parametrize("other", ["request", "thrown_away", "disposed", "scrape", "give_back"])
-@pytest.mark.parametrize("name", ["request", "careless_request", "timeout", "broken", "thrown_away", "scrape"])
+@pytest.mark.parametrize(
+    "other", ["request", "thrown_away", "disposed", "new_engine", "scrape", "reports", "give_back"]
+)
+@pytest.mark.parametrize(
+    "name", ["request", "careless_request", "timeout", "broken", "thrown_away", "scrape", "reports"]
+)
 def test_what_another_thread_does_at_any_line_of_ours_leaves_the_books_in_order(
     name: str, other: str, work: Work, peer: Work, caplog: pytest.LogCaptureFixture
 ) -> None:
