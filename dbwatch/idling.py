@@ -48,12 +48,15 @@ class Watch:
 
     def idle_at_most(self, checkout: Checkout) -> float:
         """Seconds that a hold may have been idle by its holder's own doing: what was seen, and a pause at either end of
-        each stretch. Infinite where nobody looks.
+        each stretch, unless the holder was seen to wait for its turn: then it may have done so there as well. Infinite
+        where nobody looks.
         """
         if self._thread is None:
             return math.inf
         idling = checkout.idling
-        return 0.0 if idling is None else idling.seen + 2 * idling.gaps * _pause()
+        if idling is None:
+            return 0.0
+        return idling.seen + (0.0 if idling.excused else 2 * idling.gaps * _pause())
 
 
 def _pause() -> float:
