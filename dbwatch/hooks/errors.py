@@ -35,6 +35,8 @@ def on_handle_error(context: Any) -> None:
         return
     if checkout.executing > ANSWER_SECONDS:
         return
+    if checkout.pool.attributes.get("dialect") == "sqlite":
+        return  # no server can have closed it, but SQLAlchemy 2.1.9 may give a connection to two (see ``sharing``)
     if checkout.pool.attributes.get("pre_ping") == "false":
         judgement.stale(checkout, call_site(sys._getframe(1)), type(context.original_exception).__name__)
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, text
+from sqlalchemy.exc import ProgrammingError
 
 from dbwatch.records import Request
 from tests.core.made import a_request, working_for
@@ -125,3 +127,14 @@ def test_so_is_one_on_which_two_statements_run_at_once(engine: Engine) -> None:
         one.execute(text("SELECT meanwhile()"))
     assert accused(first) == ["shared_session"]
     one.close()
+
+
+def test_a_connection_of_sqlite_that_is_closed_is_not_called_stale_for_no_server_has_closed_it(engine: Engine) -> None:
+    with engine.connect() as connection:
+        proxy: Any = connection.connection
+        driver = proxy.driver_connection
+    driver.close()
+    request = a_request()
+    with working_for(request), engine.connect() as connection, pytest.raises(ProgrammingError, match="closed database"):
+        connection.execute(_STATEMENT)
+    assert accused(request) == []
