@@ -35,9 +35,9 @@ def on_handle_error(context: Any) -> None:
         return
     if checkout.executing > ANSWER_SECONDS:
         return
-    if checkout.pool.attributes.get("dialect") == "sqlite":
-        return  # no server can have closed it, but SQLAlchemy 2.1.9 may give a connection to two (see ``sharing``)
-    if checkout.pool.attributes.get("pre_ping") == "false":
+    attributes = checkout.pool.attributes
+    # SQLite has no server that could have closed it, but SQLAlchemy 2.1.9 may give a connection to two (``sharing``).
+    if attributes.get("pre_ping") == "false" and attributes.get("dialect") != "sqlite":
         judgement.stale(checkout, call_site(sys._getframe(1)), type(context.original_exception).__name__)
 
 

@@ -12,9 +12,7 @@ import json
 import pkgutil
 import subprocess
 import sys
-import threading
 from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
@@ -29,8 +27,8 @@ from tests.reliability import report
 from tests.servers.asgi import serve
 
 _DRIVERS = ("asyncpg", "psycopg")
-#: Visitors one after the other, then at once.
-_VISITORS = (3, 8)
+#: Visitors by their numbers, and how many of them come at once.
+_VISITORS = ((range(3), 1), (range(3, 11), 4))
 
 
 def main() -> None:
@@ -60,7 +58,7 @@ def _try_out(name: str, driver: str, postgres: EmbeddedPostgres) -> tuple[tuple[
     found, true = Counter[str](watched["found"]), app.TRUE
     false = {*found} - {*true}
     missed = {finding for finding, when in true.items() if when == "always" and finding not in found}
-    differ = sum(((Counter(bare["answers"]) - Counter(watched["answers"])) + Counter()).values())
+    differ = (Counter(bare["answers"]) - Counter(watched["answers"])).total()
     mistakes = [
         f"{name} on {driver}: {what}"
         for what, is_so in {
@@ -95,37 +93,29 @@ def _in_own_process(name: str, how: str, sync_url: str, async_url: str) -> None:
     if how == "watched":
         app.add_middleware(dbwatch.DBWatchMiddleware)
 
-    numbers = iter(range(1000))
-    numbering = threading.Lock()
-
-    def visit(_visitor: int) -> list[str]:
-        with numbering:
-            who = next(numbers)
+    def visit(who: int) -> list[str]:
         with httpx.Client(base_url=url, timeout=60.0, trust_env=False) as client:
             return [f"{one.request.url.path} {one.status_code}" for one in module.visit(client, who)]
 
     with serve(app) as url:
         answers: list[str] = []
-        for visitors, clients in zip(_VISITORS, (1, 4), strict=True):
+        for visitors, clients in _VISITORS:
             with ThreadPoolExecutor(clients) as threads:
-                answers += [answer for each in threads.map(visit, range(visitors)) for answer in each]
+                answers += [answer for each in threads.map(visit, visitors) for answer in each]
         gc.collect()
         dbwatch.settle(5.0)
-        found = dbwatch.findings() if how == "watched" else ()
-        used = sum(pool.used for pool in dbwatch.snapshot()) if how == "watched" else 0
-        page = httpx.get(f"{url}/metrics").text if how == "watched" else ""
+        found = dbwatch.findings()
+        page = httpx.get(f"{url}/metrics").text
+    used = sum(pool.used for pool in dbwatch.snapshot())  # now that no job of the app's own runs any more
+    told = (f"{one.finding} {one.method} {one.route} {one.lines} {one.message}" for one in found)
     result = {
         "answers": answers,
         "found": Counter(one.finding for one in found),
-        "told": _once(f"{one.finding} {one.method} {one.route} {one.lines} {one.message}" for one in found),
+        "told": list(dict.fromkeys(told)),
         "used": used,
         "errors": [line for line in page.splitlines() if line.startswith("dbwatch_internal_errors_total{")],
     }
     sys.stdout.write(f"\n{json.dumps(result)}\n")
-
-
-def _once(lines: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(lines))
 
 
 if __name__ == "__main__":

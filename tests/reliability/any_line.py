@@ -17,7 +17,7 @@ import dbwatch
 from dbwatch import runtime
 from dbwatch.outputs.live.report import Reporter
 from tests.bookkeeping.counted import CountedServer
-from tests.bookkeeping.requests import RequestRunner
+from tests.bookkeeping.requests import Endpoint, RequestRunner
 
 #: At most so many lines of a piece of work are tried, evenly spread.
 LINES = 100
@@ -47,6 +47,12 @@ def at_line(number: int, call: Callable[[], object]) -> Iterator[list[int]]:
         sys.settrace(before)
 
 
+def leave_to_the_collector(connection: object) -> None:
+    """Leave something behind that only the garbage collector can find."""
+    cycle: list[object] = [connection]
+    cycle.append(cycle)
+
+
 class Work:
     """Pieces of work that pass as much of dbwatch as possible, each with a connection or two of one engine."""
 
@@ -66,25 +72,25 @@ class Work:
 
     def leak(self) -> None:
         """Leave a connection behind that only the garbage collector can find."""
-        connection = self.engine.connect()
-        cycle: list[Any] = [connection]
-        cycle.append(cycle)
+        leave_to_the_collector(self.engine.connect())
+
+    def _serve(self, page: Endpoint) -> None:
+        self.requests += 1
+        self._runner.run(self._in_request(page))
 
     def request(self) -> None:
-        self.requests += 1
-
         async def page() -> None:
             with self.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
                 connection.commit()
 
-        self._runner.run(self._in_request(page))
+        self._serve(page)
 
     def leaking_request(self) -> None:
         async def page() -> None:
             self.leak()
 
-        self._runner.run(self._in_request(page))
+        self._serve(page)
 
     def careless_request(self) -> None:
         """A request that leaves its connection in ``left``, to be given back by hand."""
@@ -94,8 +100,7 @@ class Work:
             connection.execute(text("SELECT 1"))
             self.left = connection
 
-        self.requests += 1
-        self._runner.run(self._in_request(page))
+        self._serve(page)
 
     def timeout(self) -> None:
         held = []

@@ -35,6 +35,9 @@ _REFUSED = re.compile(
     r"\\n\\tThis probably means the server terminated abnormally\\n\\tbefore or while processing the request\."
 )
 
+#: A connection that was closed or reset without an answer.
+_UNANSWERED = (httpx.RemoteProtocolError, httpx.ReadError)
+
 #: A path, and the answers of both apps to come.
 Asked = tuple[str, "Future[httpx.Response]", "Future[httpx.Response]"]
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -57,7 +60,7 @@ class Answer:
         """Wait for a response; a connection that is closed or reset without one has the status 0."""
         try:
             response = asked.result()
-        except (httpx.RemoteProtocolError, httpx.ReadError) as error:
+        except _UNANSWERED as error:
             return cls(0, str(error))
         return cls(response.status_code, _REFUSED.sub("refused", _INCIDENTAL.sub("#", response.text)))
 
@@ -146,7 +149,7 @@ class Stage:
         """
         try:
             return self.bare.get(path)
-        except (httpx.RemoteProtocolError, httpx.ReadError):
+        except _UNANSWERED:
             return self.bare.get(path)
 
     def answers(self, asked: list[Asked]) -> list[Answer]:

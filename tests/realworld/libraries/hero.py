@@ -4,12 +4,11 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
 from httpx import Client, Response
-from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlmodel import Field, SQLModel, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from tests.realworld.libraries.shop import sessions_of
+from tests.realworld.libraries.shop import make_tables, sessions_of
 
 LIBRARY = "sqlmodel"
 TRUE: dict[str, str] = {}
@@ -21,10 +20,7 @@ class Hero(SQLModel, table=True):
 
 
 def build(sync_url: str, async_url: str) -> FastAPI:
-    engine = create_engine(sync_url)
-    SQLModel.metadata.drop_all(engine)
-    SQLModel.metadata.create_all(engine)
-    engine.dispose()
+    make_tables(sync_url, SQLModel.metadata)
     maker: Any = async_sessionmaker(create_async_engine(async_url), class_=AsyncSession)
     Session = Annotated[AsyncSession, Depends(sessions_of(maker))]  # noqa: N806
     app = FastAPI()

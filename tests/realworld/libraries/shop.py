@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import ForeignKey, String, create_engine
+from sqlalchemy import ForeignKey, MetaData, String, create_engine
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
@@ -47,11 +47,18 @@ class KnownAuthor(NewAuthor):
     id: int
 
 
+def make_tables(url: str, metadata: MetaData) -> None:
+    """Make tables anew."""
+    engine = create_engine(url)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    engine.dispose()
+
+
 def fill(url: str) -> None:
     """Make the tables anew, with the same rows each time."""
+    make_tables(url, Base.metadata)
     engine = create_engine(url)
-    Base.metadata.drop_all(engine)
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         for number in range(AUTHORS):
             books = [Book(title=f"Volume {volume}") for volume in range(BOOKS_OF_EACH)]

@@ -8,11 +8,11 @@ from fastapi_users import BaseUserManager, FastAPIUsers, IntegerIDMixin, schemas
 from fastapi_users.authentication import AuthenticationBackend, BearerTransport, JWTStrategy
 from fastapi_users.db import SQLAlchemyBaseUserTable, SQLAlchemyUserDatabase
 from httpx import Client, Response
-from sqlalchemy import create_engine, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from tests.realworld.libraries.shop import Author, sessions_of
+from tests.realworld.libraries.shop import Author, make_tables, sessions_of
 
 LIBRARY = "fastapi-users"
 #: It computes the hash of a password while it holds the session, which takes long where the machine is slow.
@@ -49,10 +49,7 @@ class UserUpdate(schemas.BaseUserUpdate):
 
 
 def build(sync_url: str, async_url: str) -> FastAPI:
-    engine = create_engine(sync_url)
-    Base.metadata.drop_all(engine)
-    Base.metadata.create_all(engine)
-    engine.dispose()
+    make_tables(sync_url, Base.metadata)
     get_session = sessions_of(async_sessionmaker(create_async_engine(async_url), expire_on_commit=False))
     Session = Annotated[AsyncSession, Depends(get_session)]  # noqa: N806
 
